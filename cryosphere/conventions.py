@@ -1,0 +1,34 @@
+"""The page for axes, origin, signs, angles and units; everything else in the package refers to it.
+
+Arrays and vectors
+    Volumes are indexed ``[z][y][x]``, images ``[y][x]``; vectors are ``(x, y, z)``.
+    The origin of an image or volume is the pixel with index ``n // 2`` along every axis, for even and odd boxes.
+
+Units
+    Å, radians, Å⁻¹ inside the program. Degrees, kV, mm and Å appear only at the file and configuration border and
+    then stand in the name (``voltage_kv``, ``spherical_aberration_mm``).
+
+Pose
+    ``rotmat`` is RELION's Euler matrix ``A`` (ZYZ angles ``rlnAngleRot``, ``rlnAngleTilt``, ``rlnAnglePsi``) acting on
+    column vectors. ``shift`` is ``+(rlnOriginXAngst, rlnOriginYAngst)`` in Å. A model point ``r`` lands at
+    ``(A r)_xy - shift`` from the image origin; a projection is the sum along z of the rotated model.
+
+Contrast transfer function
+    ``CTF(k) = sin(π λ Δf k² - ½ π Cs λ³ k⁴ + phase_shift + asin(w))``, so that ``CTF(0) = +w`` and protein is bright.
+    ``Δf = ½ (U + V) + ½ (U - V) cos 2(θ - angle)`` with ``θ = atan2(k_y, k_x)``; positive defocus is underfocus.
+    Envelope ``scale · exp(-B k² / 4)``. Frequencies at and beyond circular Nyquist are not compared with RELION.
+
+Model frame
+    Å, origin at the box centre. A structure read from a file stays in the file's frame until it is placed;
+    ``file = model + frame_shift``.
+"""
+
+# Relativistic electron wavelength λ = A / sqrt(V (1 + B V)) in Å with V in volt.
+ELECTRON_WAVELENGTH_A = 12.2643247
+ELECTRON_WAVELENGTH_B = 0.978466e-6
+
+# A Gaussian is cut where it has fallen to exp(-½ · 4.5²): relative L2 error 1.2e-5.
+GAUSSIAN_WINDOW_SIGMAS = 4.5
+
+# Below this pixel distance from a box edge a structure is said not to fit.
+CLASH_DISTANCE_A = 4.0

@@ -1,0 +1,50 @@
+"""The contrast transfer function in RELION's convention."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from cryosphere.conventions import ELECTRON_WAVELENGTH_A, ELECTRON_WAVELENGTH_B
+from cryosphere.records import CTFParameters
+
+
+def electron_wavelength(voltage_kv: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+    """Relativistic wavelength of electrons in Å (RELION ``CTF::initialise``)."""
+    volt = 1e3 * voltage_kv
+    return ELECTRON_WAVELENGTH_A / torch.sqrt(volt * (1 + ELECTRON_WAVELENGTH_B * volt))
+
+
+def contrast_transfer(
+    kx: Float[Tensor, "y half"], ky: Float[Tensor, "y half"], parameters: CTFParameters
+) -> Float[Tensor, "batch y half"]:
+    """Evaluate the CTF of every image.
+
+    Parameters
+    ----------
+    kx, ky : tensors of shape (y, half)
+        Spatial frequencies in Å⁻¹.
+    parameters : CTFParameters
+        Fields of shape (batch,).
+
+    Returns
+    -------
+    Tensor of shape (batch, y, half)
+        ``scale · exp(-B k²/4) · sin(π λ Δf k² - ½ π Cs λ³ k⁴ + phase_shift + asin(w))``; at k = 0 without phase shift
+        this is +w. Formula: see ``conventions`` (RELION ``CTF::getCTF`` up to the overall sign).
+    """
+    p = {name: value[:, None, None] for name, value in vars(parameters).items()}
+    wavelength = electron_wavelength(p["voltage_kv"])
+    k2 = kx**2 + ky**2
+    theta = torch.atan2(ky, kx)
+    astigmatism = torch.cos(2 * (theta - p["defocus_angle"]))
+    defocus = 0.5 * (p["defocus_u"] + p["defocus_v"]) + 0.5 * (p["defocus_u"] - p["defocus_v"]) * astigmatism
+    spherical_aberration = 1e7 * p["spherical_aberration_mm"]
+    phase = (
+        torch.pi * wavelength * defocus * k2
+        - 0.5 * torch.pi * spherical_aberration * wavelength**3 * k2**2
+        + p["phase_shift"]
+        + torch.asin(p["amplitude_contrast"])
+    )
+    return p["scale"] * torch.exp(-0.25 * p["b_factor"] * k2) * torch.sin(phase)

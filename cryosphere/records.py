@@ -1,0 +1,229 @@
+"""Frozen records that travel between the rooms of the package; shapes in the annotations, units in the names."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Atoms:
+    """Heavy atoms of a structure's polymer residues, in the order of the file.
+
+    ``residue_index`` is the row in the owning :class:`Structure`; positions in Å in the structure's frame,
+    ``b_factors`` in Å².
+    """
+
+    positions: Float[np.ndarray, "atom 3"]
+    elements: np.ndarray
+    names: np.ndarray
+    b_factors: Float[np.ndarray, " atom"]
+    residue_index: Int[np.ndarray, " atom"]
+
+    @property
+    def n_atoms(self) -> int:
+        """Number of atoms."""
+        return len(self.elements)
+
+
+@dataclass(frozen=True)
+class Structure:
+    """A nominal structure: one Gaussian per polymer residue, with the atoms it stands for.
+
+    Attributes
+    ----------
+    source : str
+        File name it was read from, for messages.
+    chain_ids, residue_numbers, insertion_codes, residue_names : array of shape (residue,)
+        Author numbering as in the file; ``insertion_codes`` are ``""`` where there is none.
+    kinds : array of str, shape (residue,)
+        ``"protein"`` or ``"nucleic"``.
+    residue_positions : float64 array of shape (residue, 3)
+        Cα of amino acids, C1′ of nucleotides, Å.
+    amplitudes : array of shape (residue,)
+        Electrons of the residue.
+    sigmas : array of shape (residue,)
+        Width of the residue's Gaussian, Å.
+    bonded : bool array of shape (residue - 1,)
+        Whether residues i and i + 1 are neighbours in one chain without a gap.
+    atoms : Atoms
+        Heavy atoms of these residues.
+    frame_shift : array of shape (3,)
+        ``file = model + frame_shift`` in Å; zero for a structure as read.
+    notes : tuple of str
+        What the reader left out or chose, one sentence each, to be shown to the user.
+    """
+
+    source: str
+    chain_ids: np.ndarray
+    residue_numbers: Int[np.ndarray, " residue"]
+    insertion_codes: np.ndarray
+    residue_names: np.ndarray
+    kinds: np.ndarray
+    residue_positions: Float[np.ndarray, "residue 3"]
+    amplitudes: Float[np.ndarray, " residue"]
+    sigmas: Float[np.ndarray, " residue"]
+    bonded: Bool[np.ndarray, " bond"]
+    atoms: Atoms
+    frame_shift: Float[np.ndarray, " 3"]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def n_residues(self) -> int:
+        """Number of residues, which is the number of Gaussians."""
+        return len(self.residue_names)
+
+    def label(self, row: int) -> str:
+        """Residue as people write it, for example ``A/52A``."""
+        return f"{self.chain_ids[row]}/{self.residue_numbers[row]}{self.insertion_codes[row]}"
+
+    def translated(self, vector: Float[np.ndarray, " 3"]) -> Structure:
+        """Copy moved by ``vector`` (Å); ``frame_shift`` keeps the way back to the file's frame."""
+        atoms = replace(self.atoms, positions=self.atoms.positions + vector)
+        return replace(
+            self,
+            residue_positions=self.residue_positions + vector,
+            atoms=atoms,
+            frame_shift=self.frame_shift - vector,
+        )
+
+
+@dataclass(frozen=True)
+class CTFParameters:
+    """Contrast-transfer parameters per image; Å, radians, Å² and kV/mm as named (see ``conventions``)."""
+
+    defocus_u: Float[Tensor, " batch"]
+    defocus_v: Float[Tensor, " batch"]
+    defocus_angle: Float[Tensor, " batch"]
+    phase_shift: Float[Tensor, " batch"]
+    b_factor: Float[Tensor, " batch"]
+    scale: Float[Tensor, " batch"]
+    voltage_kv: Float[Tensor, " batch"]
+    spherical_aberration_mm: Float[Tensor, " batch"]
+    amplitude_contrast: Float[Tensor, " batch"]
+
+    def to(self, *args, **kwargs) -> CTFParameters:
+        """Every field through ``Tensor.to``."""
+        return CTFParameters(**{f.name: getattr(self, f.name).to(*args, **kwargs) for f in fields(self)})
+
+
+@dataclass(frozen=True)
+class ParticleTable:
+    """One row per particle of an input table, in the order of the file.
+
+    Attributes
+    ----------
+    source : Path
+        The table that was read.
+    stack_paths : tuple of Path
+        The image stacks, resolved and existing.
+    stack_index, image_index : int arrays of shape (particle,)
+        Which stack, and which image in it (from 0).
+    rotmat : float64 array of shape (particle, 3, 3)
+        Pose matrix A; a model point r lands at (A r)_xy - shift.
+    shift : float64 array of shape (particle, 2)
+        (x, y) in Å.
+    defocus_u, defocus_v : Å. defocus_angle, phase_shift : rad. b_factor : Å². scale : 1.
+    voltage_kv, spherical_aberration_mm, amplitude_contrast : of the particle's optics group.
+    optics_group : int array of shape (particle,)
+        Row in ``optics_group_names``.
+    box_size : int, pixels. pixel_size : float, Å.
+    notes : tuple of str
+        What the reader wants the user to know (warnings), one sentence each.
+    """
+
+    source: Path
+    stack_paths: tuple[Path, ...]
+    stack_index: Int[np.ndarray, " particle"]
+    image_index: Int[np.ndarray, " particle"]
+    rotmat: Float[np.ndarray, "particle 3 3"]
+    shift: Float[np.ndarray, "particle 2"]
+    defocus_u: Float[np.ndarray, " particle"]
+    defocus_v: Float[np.ndarray, " particle"]
+    defocus_angle: Float[np.ndarray, " particle"]
+    phase_shift: Float[np.ndarray, " particle"]
+    b_factor: Float[np.ndarray, " particle"]
+    scale: Float[np.ndarray, " particle"]
+    voltage_kv: Float[np.ndarray, " particle"]
+    spherical_aberration_mm: Float[np.ndarray, " particle"]
+    amplitude_contrast: Float[np.ndarray, " particle"]
+    optics_group: Int[np.ndarray, " particle"]
+    optics_group_names: tuple[str, ...]
+    box_size: int
+    pixel_size: float
+    notes: tuple[str, ...] = ()
+
+    @property
+    def n_particles(self) -> int:
+        """Number of rows."""
+        return len(self.image_index)
+
+    def ctf_parameters(self, rows: Int[np.ndarray, " batch"], dtype=torch.float32) -> CTFParameters:
+        """CTF parameters of some rows as tensors on the CPU."""
+        return CTFParameters(
+            **{f.name: torch.as_tensor(getattr(self, f.name)[rows], dtype=dtype) for f in fields(CTFParameters)}
+        )
+
+
+@dataclass(frozen=True)
+class ParticleBatch:
+    """Images and what is known of them.
+
+    ``images`` are centred (the known shift undone), protein-bright, background mean 0; ``rows`` are input rows.
+    """
+
+    rows: Int[Tensor, " batch"]
+    images: Float[Tensor, "batch y x"]
+    rotmat: Float[Tensor, "batch 3 3"]
+    ctf: CTFParameters
+    noise_std: Float[Tensor, " batch"]
+
+
+@dataclass(frozen=True)
+class SegmentMotions:
+    """Rigid motion of every segment in every image: unit quaternion (w first) and translation in Å."""
+
+    rotation_quat: Float[Tensor, "batch segment 4"]
+    translation: Float[Tensor, "batch segment 3"]
+
+
+@dataclass(frozen=True)
+class LossTerms:
+    """Every term of the objective as it was weighted into ``total`` (scalars; nats per image unless the
+    correlation loss is used, where the data term is minus a correlation)."""
+
+    data: Float[Tensor, ""]
+    kl_latent: Float[Tensor, ""]
+    kl_segmentation: Float[Tensor, ""]
+    continuity: Float[Tensor, ""]
+    clash: Float[Tensor, ""]
+    weight_decay: Float[Tensor, ""]
+    total: Float[Tensor, ""]
+
+    def as_dict(self) -> dict[str, Tensor]:
+        """Field name → scalar."""
+        return {f.name: getattr(self, f.name) for f in fields(self)}
+
+
+@dataclass(frozen=True)
+class Posterior:
+    """Gaussian posterior of the latent of every particle.
+
+    ``index`` holds input rows in ascending order; ``effective_sample_size`` is that of the importance weights
+    (``nan`` where the encoder alone was used).
+    """
+
+    index: Int[np.ndarray, " particle"]
+    mean: Float[np.ndarray, "particle latent"]
+    covariance: Float[np.ndarray, "particle latent latent"]
+    effective_sample_size: Float[np.ndarray, " particle"]
+
+    @property
+    def std(self) -> Float[np.ndarray, "particle latent"]:
+        """Marginal standard deviations."""
+        return np.sqrt(np.diagonal(self.covariance, axis1=1, axis2=2))
