@@ -174,14 +174,19 @@ class ParticleTable:
 class ParticleBatch:
     """Images and what is known of them.
 
-    ``images`` are centred (the known shift undone), protein-bright, background mean 0; ``rows`` are input rows.
+    ``images`` are centred (the known shift undone), protein-bright, background mean 0, in units of the noise's
+    standard deviation; ``rows`` are input rows.
     """
 
     rows: Int[Tensor, " batch"]
     images: Float[Tensor, "batch y x"]
     rotmat: Float[Tensor, "batch 3 3"]
     ctf: CTFParameters
-    noise_std: Float[Tensor, " batch"]
+
+    def to(self, device: torch.device | str) -> ParticleBatch:
+        """Every tensor on a device."""
+        moved = {name: value.to(device) for name, value in vars(self).items()}
+        return ParticleBatch(**moved)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,60 @@
+"""The ``cryosphere`` command: parse, make one call into the package, print."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import Any
+
+import click
+
+from cryosphere.errors import CryosphereError
+
+_COMMANDS = {
+    "demo": "the whole method on adenylate kinase, from nothing, in minutes",
+    "init": "write a commented configuration for your particles and structure",
+    "simulate": "particle sets with known truth",
+    "train": "learn segments and motions from particle images",
+    "analyze": "latent space, traversals, RMSF, segments: tables and plots",
+    "export": "coordinates, ensembles and volumes",
+    "evaluate": "score a run against known truth",
+}
+
+
+class _LazyGroup(click.Group):
+    """Loads a command's module when the command is called, and turns the package's errors into one line."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return None
+        return importlib.import_module(f"cryosphere.cli.{cmd_name}").command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(_COMMANDS.items()))
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except CryosphereError as error:
+            if ctx.params.get("debug"):
+                raise
+            click.echo(f"Error: {error}", err=True)
+            sys.exit(1)
+
+
+@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="cryosphere")
+@click.option("--debug", is_flag=True, help="Show the traceback of errors.")
+def main(debug: bool) -> None:
+    """Conformational ensembles from single-particle cryo-EM images and a nominal structure.
+
+    \b
+    Try it:          cryosphere demo -o demo
+    On your data:    cryosphere init particles.star model.cif -o config.yaml
+                     cryosphere train config.yaml -o run1
+                     cryosphere analyze run1
+    """

@@ -1,0 +1,350 @@
+"""The whole configuration: typed, strict, read from YAML, and the commented template that ``init`` writes."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from cryosphere.errors import ConfigError
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+class ParticlesConfig(_Section):
+    """Where the images are."""
+
+    file: Path = Field(strict=False, description="RELION STAR file with poses and CTF")
+    datadir: Path | None = Field(
+        None, strict=False, description="where to look for stacks that are not beside the STAR"
+    )
+    invert: bool = Field(False, description="true if protein is dark in the images")
+
+
+class StructureConfig(_Section):
+    """The nominal structure and how it becomes Gaussians."""
+
+    file: Path = Field(strict=False, description="PDB or mmCIF file (.gz too)")
+    origin: Literal["auto", "center", "corner"] = Field(
+        "auto", description="where coordinate 0 lies: box center or box corner; auto looks at the centroid"
+    )
+    sigma: float = Field(2.0, gt=0, le=20, description="width of each residue's Gaussian, Å")
+
+
+class RegionConfig(_Section):
+    """A run of residues of one chain with its own segments; residues outside every region stay fixed."""
+
+    chain: str = Field(description="chain name as in the file")
+    first: int | None = Field(None, description="first residue number (default: start of the chain)")
+    last: int | None = Field(None, description="last residue number (default: end of the chain)")
+    n_segments: int = Field(ge=1, description="number of segments")
+    starts: list[int] | None = Field(
+        None, description="residue number at which each segment begins; default: even tiling"
+    )
+    prior_std: float | None = Field(
+        None, gt=0, description="prior std of segment centres and widths, residues; default: segments.prior_std"
+    )
+
+
+class SegmentsConfig(_Section):
+    """How the structure divides into nearly rigid segments."""
+
+    n_segments: int = Field(6, ge=1, description="over the whole assembly, if no regions are named")
+    regions: list[RegionConfig] = Field(
+        default_factory=list, description="named regions, each with its own n_segments; the rest stays fixed"
+    )
+    temperature: float = Field(0.05, gt=0, description="softness of the segment boundaries (τ)")
+    prior_std: float = Field(10.0, gt=0, description="prior std of segment centres and widths, residues")
+
+
+class ModelConfig(_Section):
+    """Latent space, encoder and decoder."""
+
+    preset: Literal["default", "paper"] = Field("default", description="default, or the recipe of the paper")
+    latent_dim: int = Field(2, ge=1, le=64, description="dimension of the latent space")
+    encoder: Literal["pixels", "free"] = Field(
+        "pixels", description="pixels: MLP on centred, phase-flipped images; free: one latent per image"
+    )
+    encoder_layers: list[int] = Field([256, 128], description="hidden layers of the encoder")
+    decoder_layers: list[int] = Field([64, 64], description="hidden layers of the decoder")
+    motion: Literal["blended", "sequential"] = Field(
+        "blended",
+        description="blended: about each segment's own centre; sequential: in turn about the origin (paper)",
+    )
+
+
+class LossConfig(_Section):
+    """What is minimised."""
+
+    data: Literal["gaussian", "correlation"] = Field(
+        "gaussian", description="Gaussian log-likelihood with the contrast of each image profiled, or correlation"
+    )
+    low_pass_resolution: float | None = Field(
+        None, gt=0, description="Å; applied to image and prediction alike; null: none"
+    )
+    mask_radius: float | None = Field(
+        None, gt=0, description="Å about the particle's centre; null: from the structure"
+    )
+    kl_latent: float = Field(1.0, ge=0, description="weight of KL(z)")
+    kl_segmentation: float = Field(1.0, ge=0, description="weight of the segmentation's KL terms")
+    kl_schedule: Literal["warm_up", "paper"] = Field(
+        "warm_up", description="warm_up: all linear to 1; paper: proportions cyclical, the others linear"
+    )
+    continuity: float = Field(100.0, ge=0, description="weight of changed consecutive distances, nats/Å²")
+    clash: float = Field(10.0, ge=0, description="weight of overlaps under 4 Å, nats/Å²")
+    weight_decay: float = Field(0.0, ge=0, description="weight of the squared network weights")
+
+
+class TrainingConfig(_Section):
+    """How it is minimised."""
+
+    device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="auto: CUDA, else MPS, else CPU")
+    epochs: int = Field(40, ge=1)
+    batch_size: int = Field(64, ge=1)
+    learning_rate: float = Field(1e-3, gt=0, description="encoder and decoder")
+    segmentation_learning_rate: float = Field(3e-3, gt=0, description="segmentation posteriors, and free latents")
+    lr_schedule: Literal["warm_up_cosine", "constant", "multi_step"] = Field(
+        "warm_up_cosine", description="multi_step: divided by 10 at each of lr_milestones"
+    )
+    lr_milestones: list[float] = Field(
+        [0.5, 0.75], description="fractions of the planned steps at which multi_step divides"
+    )
+    gradient_clip: float | None = Field(None, gt=0, description="largest gradient norm; null: none")
+    held_out: float = Field(0.05, ge=0, lt=0.9, description="share of images kept out of training")
+    seed: int = Field(0, ge=0)
+    checkpoint_minutes: float = Field(10.0, gt=0, description="a checkpoint at least this often, and every epoch")
+
+
+class InferenceConfig(_Section):
+    """The posterior of every particle after training."""
+
+    method: Literal["weights", "encoder"] = Field(
+        "weights",
+        description="weights: likelihood of each image over conformations shared by all; encoder: q(z|image)",
+    )
+    n_conformations: int = Field(96, ge=2, description="conformations that every image is compared with")
+
+
+class OutputConfig(_Section):
+    """What a run writes besides its results."""
+
+    tensorboard: bool = Field(True, description="write TensorBoard events if tensorboard is installed")
+
+
+PAPER_PRESET: dict[str, dict[str, Any]] = {
+    "model": {
+        "latent_dim": 8,
+        "encoder_layers": [512, 256, 64, 64],
+        "decoder_layers": [512, 512],
+        "motion": "sequential",
+    },
+    "loss": {
+        "data": "correlation",
+        "kl_schedule": "paper",
+        "continuity": 0.1,
+        "clash": 0.1,
+        "weight_decay": 1e-6,
+    },
+    "training": {
+        "epochs": 300,
+        "batch_size": 128,
+        "learning_rate": 3e-5,
+        "segmentation_learning_rate": 3e-4,
+        "lr_schedule": "constant",
+    },
+    "inference": {"method": "encoder"},
+}
+"""Defaults that ``model.preset: paper`` puts in place of the usual ones (METHOD: arXiv 2407.01574)."""
+
+
+class Config(_Section):
+    """A training run, from its inputs to its results. Every key but the two files has a default."""
+
+    particles: ParticlesConfig
+    structure: StructureConfig
+    segments: SegmentsConfig = SegmentsConfig()
+    model: ModelConfig = ModelConfig()
+    loss: LossConfig = LossConfig()
+    training: TrainingConfig = TrainingConfig()
+    inference: InferenceConfig = InferenceConfig()
+    output: OutputConfig = OutputConfig()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _apply_preset(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
+            return values
+        merged = {section: given for section, given in values.items() if given is not None}
+        model = merged.get("model")
+        preset = model.get("preset") if isinstance(model, dict) else getattr(model, "preset", None)
+        if preset != "paper":
+            return merged
+        for section, defaults in PAPER_PRESET.items():
+            given = merged.get(section)
+            if given is None or isinstance(given, dict):
+                merged[section] = {**defaults, **(given or {})}
+        return merged
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Config:
+        if self.model.encoder == "free" and self.training.held_out > 0 and self.inference.method == "encoder":
+            raise ValueError(
+                "model.encoder 'free' has no latent for held-out images: use inference.method 'weights' "
+                "or training.held_out 0"
+            )
+        return self
+
+
+def read_config(path: Path, overrides: tuple[str, ...] = (), check_files: bool = True) -> Config:
+    """Read a YAML configuration strictly.
+
+    Parameters
+    ----------
+    path : Path
+        The file; relative paths in it are taken from its folder.
+    overrides : tuple of str
+        ``section.key=value`` items; values are read as YAML.
+    check_files : bool
+        Whether the input files must exist.
+
+    Raises
+    ------
+    ConfigError
+        A file that is not YAML (tabs), an unknown key (the nearest known one is named), a wrong type or range, an
+        input file that does not exist.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text()
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such configuration; `cryosphere init` writes one.") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read as text ({error}).") from None
+    return parse_config(_load_yaml(text, str(path)), path.resolve().parent, str(path), overrides, check_files)
+
+
+def parse_config(
+    values: dict[str, Any],
+    folder: Path,
+    source: str = "configuration",
+    overrides: tuple[str, ...] = (),
+    check_files: bool = True,
+) -> Config:
+    """Check a configuration given as a mapping; see :func:`read_config`. ``folder`` anchors relative paths."""
+    for item in overrides:
+        values = _override(values, item)
+    try:
+        config = Config.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError(f"{source}: {_explain(error)}") from None
+    resolved = config.model_dump()
+    for section, key in (("particles", "file"), ("particles", "datadir"), ("structure", "file")):
+        if resolved[section][key] is not None:
+            location = (folder / Path(resolved[section][key]).expanduser()).resolve()
+            if check_files and not location.exists():
+                raise ConfigError(f"{source}: {section}.{key}: {location} does not exist.")
+            resolved[section][key] = location
+    return Config.model_validate(resolved)
+
+
+def dump_config(config: Config) -> str:
+    """YAML text of a resolved configuration; reading it gives the same configuration."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+
+
+def template(particles: str, structure: str, datadir: str | None, facts: list[str], n_segments: int) -> str:
+    """Commented YAML for ``init``: the given keys set, every other one behind ``#`` at its default.
+
+    Parameters
+    ----------
+    particles, structure, datadir : str
+        As they are to stand in the file.
+    facts : list of str
+        Lines on what was read from the inputs (box, pixel size, residues …), written as comments at the top.
+    n_segments : int
+        Suggested number of segments.
+    """
+    given = {
+        ("particles", "file"): particles,
+        ("particles", "datadir"): datadir,
+        ("structure", "file"): structure,
+        ("segments", "n_segments"): n_segments,
+    }
+    lines = [
+        "# cryoSPHERE configuration. Paths are relative to this file.",
+        "# A key behind '#' stands at its default; remove the '#' to set it (model.preset changes some defaults).",
+    ]
+    lines += [f"# {fact}" for fact in facts]
+    for section, section_field in Config.model_fields.items():
+        annotation = section_field.annotation
+        lines += ["", f"# {annotation.__doc__.strip().splitlines()[0]}", f"{section}:"]
+        for key, field in annotation.model_fields.items():
+            value = given.get((section, key))
+            sign = "  " if value is not None else "  # "
+            if value is None and not field.is_required():
+                value = field.get_default(call_default_factory=True)
+            text = yaml.safe_dump(value, default_flow_style=True, width=1000).replace("\n...", "").strip()
+            comment = f"  # {field.description}" if field.description else ""
+            lines.append(f"{sign}{key}: {text}{comment}")
+        if section == "segments":
+            lines += [
+                "  # for example regions: [{chain: A, first: 10, last: 120, n_segments: 3, starts: [10, 40, 90]}]",
+            ]
+    return "\n".join(lines) + "\n"
+
+
+def _load_yaml(text: str, source: str) -> dict[str, Any]:
+    for number, line in enumerate(text.splitlines(), start=1):
+        if "\t" in line[: len(line) - len(line.lstrip())]:
+            raise ConfigError(f"{source}: line {number} is indented with a tab; YAML wants spaces.")
+    try:
+        values = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"line {mark.line + 1}: " if mark else ""
+        raise ConfigError(f"{source}: {where}not YAML ({getattr(error, 'problem', error)}).") from None
+    if not isinstance(values, dict):
+        raise ConfigError(f"{source}: expected sections such as 'particles:' and 'structure:', found none.")
+    return values
+
+
+def _override(values: dict[str, Any], item: str) -> dict[str, Any]:
+    key, equals, text = item.partition("=")
+    parts = key.strip().split(".")
+    if not equals or len(parts) != 2:
+        raise ConfigError(f"--set {item!r}: expected section.key=value, for example training.epochs=20.")
+    section, name = parts
+    inner = values.get(section) or {}
+    if not isinstance(inner, dict):
+        raise ConfigError(f"{section}: expected keys under it, found {inner!r}.")
+    return {**values, section: {**inner, name: _load_yaml(f"value: {text}", f"--set {item}")["value"]}}
+
+
+def _explain(error: ValidationError) -> str:
+    """First problem of a validation error as one sentence."""
+    problem = error.errors()[0]
+    key = ".".join(str(part) for part in problem["loc"])
+    found = problem["input"]
+    if problem["type"] == "extra_forbidden":
+        known = _known_keys(problem["loc"][:-1])
+        near = difflib.get_close_matches(str(problem["loc"][-1]), known, n=1, cutoff=0.0)
+        return f"unknown key '{key}'; did you mean '{'.'.join([*map(str, problem['loc'][:-1]), near[0]])}'?"
+    if problem["type"] == "missing":
+        return f"'{key}' is missing; it is required."
+    if problem["type"] == "value_error":
+        return f"{problem['ctx']['error']}."
+    message = problem["msg"][0].lower() + problem["msg"][1:]
+    return f"'{key}': {message.replace('input should be', 'expected')}, found {found!r}."
+
+
+def _known_keys(location: tuple) -> list[str]:
+    if not location:
+        return list(Config.model_fields)
+    if "regions" in location:
+        return list(RegionConfig.model_fields)
+    return list(Config.model_fields[location[0]].annotation.model_fields)

@@ -1,0 +1,1 @@
+"""What each image says about its conformation, after training."""

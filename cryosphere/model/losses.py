@@ -1,0 +1,88 @@
+"""Terms of the objective; which of them are used, and with what weight, is decided in ``vae``."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from cryosphere.conventions import CLASH_DISTANCE_A
+
+
+def log_likelihood_ratio(
+    images: Float[Tensor, "batch y x"], rendered: Float[Tensor, "batch y x"]
+) -> Float[Tensor, " batch"]:
+    """Gaussian log-likelihood of each image against pure noise, its contrast profiled, in nats.
+
+    With unit white noise and contrast a ≥ 0, ``max_a [-½ |y - a x|²] + ½ |y|² = ½ max(0, y·x)² / (x·x)``.
+    Both arguments come masked and filtered alike.
+    """
+    overlap = (images * rendered).sum((-2, -1)).clamp_min(0.0)
+    power = (rendered**2).sum((-2, -1))
+    return 0.5 * overlap**2 / power.clamp_min(torch.finfo(power.dtype).tiny)
+
+
+def correlation(
+    images: Float[Tensor, "batch y x"], rendered: Float[Tensor, "batch y x"], mask: Float[Tensor, "y x"]
+) -> Float[Tensor, " batch"]:
+    """Normalised correlation of each image with its rendering inside a soft mask (weighted means removed)."""
+    weight = mask / mask.sum()
+
+    def centre(stack: Tensor) -> Tensor:
+        return stack - (weight * stack).sum((-2, -1), keepdim=True)
+
+    image, prediction = centre(images), centre(rendered)
+    covariance = (weight * image * prediction).sum((-2, -1))
+    variance = (weight * image**2).sum((-2, -1)) * (weight * prediction**2).sum((-2, -1))
+    return covariance / torch.sqrt(variance.clamp_min(torch.finfo(variance.dtype).tiny))
+
+
+def kl_to_standard_normal(
+    mean: Float[Tensor, "batch latent"], log_std: Float[Tensor, "batch latent"]
+) -> Float[Tensor, " batch"]:
+    """KL(N(mean, std²) ‖ N(0, 1)) of each image in nats."""
+    return 0.5 * (mean**2 + (2 * log_std).exp() - 1 - 2 * log_std).sum(1)
+
+
+def continuity(
+    positions: Float[Tensor, "batch residue 3"],
+    bonds: Int[Tensor, " bond"],
+    nominal_lengths: Float[Tensor, " bond"],
+) -> Float[Tensor, ""]:
+    """Mean squared change (Å²) of the distances between residues ``bonds`` and ``bonds + 1``."""
+    if len(bonds) == 0:
+        return positions.new_zeros(())
+    steps = positions.index_select(1, bonds + 1) - positions.index_select(1, bonds)
+    lengths = torch.linalg.norm(steps, dim=-1)
+    return ((lengths - nominal_lengths) ** 2).mean()
+
+
+def clash(positions: Float[Tensor, "batch residue 3"]) -> Float[Tensor, ""]:
+    """Squared overlap (Å²) of residues closer than 4 Å and at least two apart in the list.
+
+    Per image the mean over its clashing pairs, 0 if it has none; then the mean over images. Pairs come from one
+    k-d tree over all images of the batch, kept apart by a fourth coordinate, so the cost is that of the neighbours.
+    """
+    pairs = clashing_pairs(positions.detach().cpu().numpy())
+    image, first, second = (torch.as_tensor(column, device=positions.device) for column in pairs)
+    flat, n_residues = positions.flatten(0, 1), positions.shape[1]
+    step = flat.index_select(0, image * n_residues + first) - flat.index_select(0, image * n_residues + second)
+    distance = torch.linalg.norm(step, dim=-1)
+    overlap = (CLASH_DISTANCE_A - distance) ** 2
+    total = positions.new_zeros(len(positions)).index_add(0, image, overlap)
+    count = torch.bincount(image, minlength=len(positions)).clamp_min(1)
+    return (total / count).mean()
+
+
+def clashing_pairs(positions: Float[np.ndarray, "batch residue 3"]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Image, first and second residue of every pair under 4 Å with |i - j| ≥ 2, sorted."""
+    from scipy.spatial import cKDTree
+
+    batch, n_residues = positions.shape[:2]
+    apart = np.repeat(10.0 * CLASH_DISTANCE_A * np.arange(batch), n_residues)
+    points = np.column_stack([positions.reshape(-1, 3).astype(np.float64), apart])
+    pairs = cKDTree(points).query_pairs(CLASH_DISTANCE_A * (1 - 1e-9), output_type="ndarray")
+    pairs = pairs[pairs[:, 1] - pairs[:, 0] >= 2]
+    pairs = pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))]
+    return pairs[:, 0] // n_residues, pairs[:, 0] % n_residues, pairs[:, 1] % n_residues

@@ -1,0 +1,1 @@
+"""Particle images as the model wants them: centred, protein-bright, in units of the noise."""

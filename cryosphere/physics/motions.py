@@ -1,0 +1,109 @@
+"""Rigid segment motions applied to residues: blended dual quaternions, or rotations in turn as in the paper."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from cryosphere.physics.rotations import (
+    normalise_quat,
+    quat_multiply,
+    quat_to_rotmat,
+    quat_to_rotvec,
+    rotvec_to_quat,
+)
+from cryosphere.records import SegmentMotions
+
+
+def segment_centres(
+    residue_positions: Float[Tensor, "residue 3"], segment_weights: Float[Tensor, "residue segment"]
+) -> Float[Tensor, "segment 3"]:
+    """Weighted mean position of every segment in Å; an empty segment sits at the origin."""
+    total = segment_weights.sum(0)
+    return segment_weights.T @ residue_positions / total.clamp_min(torch.finfo(total.dtype).eps)[:, None]
+
+
+def _rotate(quat: Float[Tensor, "... 4"], vector: Float[Tensor, "... 3"]) -> Float[Tensor, "... 3"]:
+    """Rotate vectors by unit quaternions: v + 2 u × (u × v + w v)."""
+    real, imaginary = quat[..., :1], quat[..., 1:].expand_as(vector)
+    inner = torch.linalg.cross(imaginary, vector) + real * vector
+    return vector + 2 * torch.linalg.cross(imaginary, inner)
+
+
+def blended_motions(
+    motions: SegmentMotions,
+    segment_weights: Float[Tensor, "residue segment"],
+    centres: Float[Tensor, "segment 3"],
+) -> tuple[Float[Tensor, "batch residue 4"], Float[Tensor, "batch residue 3"]]:
+    """Blend the segments' motions, each about the segment's own centre, into one rigid motion per residue.
+
+    Parameters
+    ----------
+    motions : SegmentMotions
+        A segment moves as ``x → R (x - centre) + centre + translation``.
+    segment_weights : tensor of shape (residue, segment)
+        Rows sum to 1, or to less: the remainder counts for staying at rest.
+    centres : tensor of shape (segment, 3)
+        Å.
+
+    Returns
+    -------
+    quat, translation : tensors of shape (batch, residue, 4) and (batch, residue, 3)
+        Every point of residue r moves as ``x → R_r x + translation_r``. Dual quaternion linear blending
+        (Kavan et al., ACM Trans. Graph. 2008) with every quaternion on the hemisphere of the residue's dominant segment, so
+        that nothing shrinks where segments meet.
+    """
+    quat = motions.rotation_quat
+    displacement = centres + motions.translation - _rotate(quat, centres.expand_as(motions.translation))
+    dual = 0.5 * quat_multiply(torch.cat([torch.zeros_like(displacement[..., :1]), displacement], dim=-1), quat)
+
+    rest = 1 - segment_weights.sum(1)
+    weights = torch.cat([segment_weights, rest[:, None]], dim=1)
+    identity = torch.zeros_like(quat[:, :1])
+    identity[..., 0] = 1.0
+    quat = torch.cat([quat, identity], dim=1)
+    dual = torch.cat([dual, torch.zeros_like(identity)], dim=1)
+
+    dominant = quat.detach()[:, weights.argmax(1)]
+    alignment = torch.einsum("bri,bsi->brs", dominant, quat.detach())
+    signed = torch.where(alignment < 0, -weights, weights)
+    real = torch.einsum("brs,bsi->bri", signed, quat)
+    dual = torch.einsum("brs,bsi->bri", signed, dual)
+    length = torch.linalg.norm(real, dim=-1, keepdim=True)
+    real, dual = real / length, dual / length
+    conjugate = real * real.new_tensor([1.0, -1.0, -1.0, -1.0])
+    return real, 2 * quat_multiply(dual, conjugate)[..., 1:]
+
+
+def sequential_motions(
+    motions: SegmentMotions, segment_weights: Float[Tensor, "residue segment"]
+) -> tuple[Float[Tensor, "batch residue 4"], Float[Tensor, "batch residue 3"]]:
+    """Turn every residue by its share of each segment's rotation in turn about the origin, then translate.
+
+    The motion of the paper (arXiv 2407.01574, section 3): for s = 1 … S rotate by the fraction w_rs of the angle of segment s,
+    then add Σ_s w_rs t_s. Returns, like :func:`blended_motions`, one rigid motion per residue.
+    """
+    rotvec = quat_to_rotvec(motions.rotation_quat)
+    batch, n_segments = rotvec.shape[:2]
+    total = rotvec.new_zeros(batch, len(segment_weights), 4)
+    total[..., 0] = 1.0
+    for segment in range(n_segments):
+        partial = rotvec_to_quat(segment_weights[:, segment, None] * rotvec[:, None, segment])
+        total = quat_multiply(partial, total)
+    translation = torch.einsum("rs,bsi->bri", segment_weights, motions.translation)
+    return normalise_quat(total), translation
+
+
+def move_residues(
+    residue_positions: Float[Tensor, "residue 3"],
+    quat: Float[Tensor, "batch residue 4"],
+    translation: Float[Tensor, "batch residue 3"],
+) -> Float[Tensor, "batch residue 3"]:
+    """Apply one rigid motion per residue to the nominal positions (Å)."""
+    return _rotate(quat, residue_positions.expand_as(translation)) + translation
+
+
+def residue_rotmats(quat: Float[Tensor, "batch residue 4"]) -> Float[Tensor, "batch residue 3 3"]:
+    """Rotation matrix of every residue's motion, to carry its atoms along."""
+    return quat_to_rotmat(quat)

@@ -1,0 +1,212 @@
+"""A trained run, read back from its folder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+
+from cryosphere.config import Config, read_config
+from cryosphere.errors import RunError
+from cryosphere.io.structures import read_structure
+from cryosphere.model.vae import CryoSphere
+from cryosphere.records import ParticleTable, Posterior, Structure
+from cryosphere.runs.checkpoints import load_checkpoint
+from cryosphere.runs.layout import RunLayout
+from cryosphere.runs.tables import load_posterior, load_table
+from cryosphere.structure.placement import place
+
+_CHUNK = 512
+
+
+class Run:
+    """Everything a trained run knows, from its folder alone (only new posteriors need the image stacks).
+
+    Use :meth:`load`. All coordinates are in Å in the model frame (origin at the box centre); add
+    ``run.structure.frame_shift`` to return to the frame of the structure's file. Nothing here is random.
+
+    Attributes
+    ----------
+    layout : RunLayout
+        Names of the files in the folder.
+    config : Config
+    table : ParticleTable
+    structure : Structure
+        Nominal structure in the model frame.
+    model : CryoSphere
+        With the weights of ``epoch``, in evaluation mode.
+    epoch : int
+        Epoch of these weights: the best on held-out images, or the last if none were held out.
+    """
+
+    def __init__(
+        self, layout: RunLayout, config: Config, table: ParticleTable, structure: Structure, model: CryoSphere, epoch: int
+    ) -> None:
+        self.layout, self.config, self.table, self.structure = layout, config, table, structure
+        self.model, self.epoch = model.eval(), epoch
+
+    @classmethod
+    def load(cls, folder: Path | str, device: str = "cpu") -> Run:
+        """Read a run folder.
+
+        Raises
+        ------
+        RunError
+            The folder is not that of a trained run, or is incomplete.
+        """
+        layout = RunLayout(Path(folder))
+        if not layout.config.is_file():
+            raise RunError(f"{folder}: not a run folder (no {layout.config.name}); `cryosphere train` makes one.")
+        config = read_config(layout.config, check_files=False)
+        table = load_table(layout.particles)
+        structure = load_structure_copy(layout, config, table)
+        checkpoint = layout.best_checkpoint if layout.best_checkpoint.exists() else layout.last_checkpoint
+        state = load_checkpoint(checkpoint)
+        model = CryoSphere(structure, table.n_particles, table.box_size, table.pixel_size, config)
+        try:
+            model.load_state_dict(state["model"])
+        except (KeyError, RuntimeError):
+            raise RunError(f"{checkpoint}: does not fit {layout.config}; was the configuration edited?") from None
+        return cls(layout, config, table, structure, model.to(device), int(state["best_epoch"] or state["epoch"]))
+
+    @property
+    def folder(self) -> Path:
+        """The run folder."""
+        return self.layout.folder
+
+    @property
+    def latent_dim(self) -> int:
+        """Dimension of the latent space."""
+        return self.config.model.latent_dim
+
+    @property
+    def n_residues(self) -> int:
+        """Number of residues of the nominal structure."""
+        return self.structure.n_residues
+
+    @cached_property
+    def posterior(self) -> Posterior:
+        """Posterior of every particle as stored.
+
+        Raises
+        ------
+        RunError
+            It has not been computed (``inference.posterior.ensure_posterior`` does).
+        """
+        return load_posterior(self.layout.posterior)
+
+    @property
+    def segment_names(self) -> list[str]:
+        """Name of every segment, with its region's chain and residues if regions were named."""
+        return self.model.segmentation.names
+
+    @torch.no_grad()
+    def segment_weights(self) -> Float[np.ndarray, "residue segment"]:
+        """Assignment of residues to segments at the posterior mean; rows outside every region are 0."""
+        return self.model.segment_weights().cpu().numpy()
+
+    @torch.no_grad()
+    def decode(self, latent: Float[np.ndarray, "conformation latent"]) -> Float[np.ndarray, "conformation residue 3"]:
+        """Residue positions (float32) at the given latents."""
+        weights = self.model.segment_weights()
+        chunks = [self.model.decode(chunk, weights).cpu() for chunk in self._chunks(latent)]
+        return torch.cat(chunks).numpy() if chunks else np.zeros((0, self.n_residues, 3), np.float32)
+
+    @torch.no_grad()
+    def decode_motions(
+        self, latent: Float[np.ndarray, "conformation latent"]
+    ) -> tuple[Float[np.ndarray, "conformation residue 4"], Float[np.ndarray, "conformation residue 3"]]:
+        """Rigid motion of every residue at the given latents: unit quaternion (w first) and translation (Å).
+
+        A point x of residue r (an atom, say) moves to R_r x + translation_r.
+        """
+        weights = self.model.segment_weights()
+        pairs = [self.model.motions(chunk, weights) for chunk in self._chunks(latent)]
+        quat = torch.cat([quat.cpu() for quat, _ in pairs]).numpy()
+        return quat, torch.cat([translation.cpu() for _, translation in pairs]).numpy()
+
+    def _chunks(self, latent: Float[np.ndarray, "conformation latent"]) -> Iterator[torch.Tensor]:
+        tensor = torch.as_tensor(np.asarray(latent), dtype=torch.float32)
+        if tensor.ndim != 2 or tensor.shape[1] != self.latent_dim:
+            raise RunError(
+                f"latents: expected an array of shape (n, {self.latent_dim}), found {tuple(tensor.shape)}."
+            )
+        for start in range(0, len(tensor), _CHUNK):
+            yield tensor[start : start + _CHUNK].to(self.model.device)
+
+    def expected_coordinates(
+        self, rows: Int[np.ndarray, " particle"] | None = None, batch_size: int = 256
+    ) -> Iterator[tuple[Int[np.ndarray, " batch"], Float[np.ndarray, "batch residue 3"]]]:
+        """E[x | image] of particles, batch by batch: (rows of the posterior, positions in Å, float32).
+
+        The expectation over the Gaussian posterior is taken on its 2 d cubature points, mean ± √d times the columns
+        of the covariance's Cholesky factor, which is exact for motions up to third order in the latent
+        (Arasaratnam & Haykin, IEEE Trans. Autom. Control 2009).
+        """
+        posterior = self.posterior
+        chosen = np.arange(len(posterior.index)) if rows is None else np.asarray(rows)
+        for start in range(0, len(chosen), batch_size):
+            batch = chosen[start : start + batch_size]
+            points = cubature_points(posterior.mean[batch], posterior.covariance[batch])
+            decoded = self.decode(points.reshape(-1, self.latent_dim))
+            yield batch, decoded.reshape(len(batch), -1, self.n_residues, 3).mean(1)
+
+    def conformations(
+        self, latent: Float[np.ndarray, "conformation latent"] | None = None, particles: Int[np.ndarray, " n"] | None = None
+    ) -> Float[np.ndarray, "conformation residue 3"]:
+        """Conformations at latents, or E[x | image] of particles given by input row.
+
+        Parameters
+        ----------
+        latent : array of shape (conformation, latent), optional
+        particles : int array, optional
+            Input rows (from 0). With neither argument: all particles.
+
+        Returns
+        -------
+        float32 array of shape (conformation, residue, 3)
+            Å, model frame.
+        """
+        if latent is not None:
+            return self.decode(latent)
+        rows = None if particles is None else self.posterior_rows(particles)
+        return np.concatenate([positions for _, positions in self.expected_coordinates(rows)])
+
+    def posterior_rows(self, particles: Int[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
+        """Rows of the posterior that belong to input rows.
+
+        Raises
+        ------
+        RunError
+            An input row has no posterior.
+        """
+        particles = np.asarray(particles)
+        index = self.posterior.index
+        rows = np.searchsorted(index, particles).clip(0, len(index) - 1)
+        absent = particles[index[rows] != particles]
+        if len(absent):
+            raise RunError(f"{self.layout.posterior}: particle row {absent[0]} (from 0) has no posterior here.")
+        return rows
+
+
+def cubature_points(
+    mean: Float[np.ndarray, "batch latent"], covariance: Float[np.ndarray, "batch latent latent"]
+) -> Float[np.ndarray, "batch point latent"]:
+    """The 2 d points mean ± √d L e_k with L Lᵀ = covariance, equally weighted: same mean and covariance."""
+    latent_dim = mean.shape[1]
+    tiny = 1e-12 * np.eye(latent_dim)
+    columns = np.sqrt(latent_dim) * np.linalg.cholesky(covariance.astype(np.float64) + tiny).transpose(0, 2, 1)
+    return np.concatenate([mean[:, None] + columns, mean[:, None] - columns], axis=1)
+
+
+def load_structure_copy(layout: RunLayout, config: Config, table: ParticleTable) -> Structure:
+    """The run's own copy of the nominal structure, placed as it was for training."""
+    path = layout.structure / config.structure.file.name
+    if not path.is_file():
+        raise RunError(f"{path}: missing; the run folder is incomplete.")
+    structure = read_structure(path, sigma=config.structure.sigma)
+    return place(structure, config.structure.origin, table.box_size, table.pixel_size)

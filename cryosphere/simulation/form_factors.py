@@ -1,0 +1,65 @@
+"""Electron scattering of atoms: sums of five Gaussians per element (International Tables C, table 4.3.2.2)."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+from jaxtyping import Float
+
+from cryosphere.errors import InputError
+
+N_GAUSSIANS = 5
+
+
+@cache
+def element_coefficients(element: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Look up (a in Å, b in Å²) of ``f(s) = Σ a exp(-b s²)`` with s = k / 2, from gemmi's copy of the table.
+
+    Raises
+    ------
+    InputError
+        If the table has no such element.
+    """
+    import gemmi
+
+    coefficients = gemmi.Element(element).c4322
+    if coefficients is None:
+        raise InputError(
+            f"Element '{element}' has no electron scattering factor in the International Tables (H to Cf): "
+            "correct the element column of the structure file or take the atom out."
+        )
+    return tuple(coefficients.a), tuple(coefficients.b)
+
+
+def scattering_factor(element: str, k_squared: Float[np.ndarray, ...]) -> Float[np.ndarray, ...]:
+    """Electron scattering factor (Å) of an atom at rest, at squared spatial frequencies (Å⁻²)."""
+    a, b = element_coefficients(element)
+    k_squared = np.asarray(k_squared, dtype=np.float64)
+    return sum(a_n * np.exp(-0.25 * b_n * k_squared) for a_n, b_n in zip(a, b, strict=True))
+
+
+def atom_gaussians(
+    elements: np.ndarray, b_factors: Float[np.ndarray, " atom"]
+) -> tuple[Float[np.ndarray, "atom 5"], Float[np.ndarray, "atom 5"]]:
+    """Give every atom's scattering potential as five isotropic 3-D Gaussians.
+
+    Parameters
+    ----------
+    elements : array of str, shape (atom,)
+        Element symbols.
+    b_factors : array of shape (atom,)
+        Displacement parameters B in Å², at least 0.
+
+    Returns
+    -------
+    amplitudes, sigmas : float64 arrays of shape (atom, 5)
+        Integrals (Å) and widths (Å): ``sigma² = (b + B) / (8 π²)``, since ``exp(-(b + B) k² / 4)`` is the Fourier
+        transform of a Gaussian of that width.
+    """
+    amplitudes = np.empty((len(elements), N_GAUSSIANS))
+    widths = np.empty((len(elements), N_GAUSSIANS))
+    for element in np.unique(elements):
+        rows = elements == element
+        amplitudes[rows], widths[rows] = element_coefficients(str(element))
+    return amplitudes, np.sqrt((widths + np.asarray(b_factors)[:, None]) / (8 * np.pi**2))

@@ -1,0 +1,343 @@
+"""Simulate a particle set: conformations → images with noise, STAR file, nominal structure and truth folder."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from cryosphere.errors import ConfigError, InputError
+from cryosphere.io.mrc import write_stack, write_volume
+from cryosphere.io.star import write_particles
+from cryosphere.io.structures import write_models
+from cryosphere.physics import fourier, gaussians
+from cryosphere.physics.ctf import contrast_transfer
+from cryosphere.records import ParticleTable
+from cryosphere.simulation import truth
+from cryosphere.simulation.acquisition import SimulationSettings, check_settings, draw_particles, draw_states
+from cryosphere.simulation.atom_images import (
+    Scatterers,
+    atom_volume,
+    group_scatterers,
+    images_per_chunk,
+    project_atoms,
+)
+from cryosphere.simulation.conformations import Conformations
+from cryosphere.simulation.frames import rmsd
+from cryosphere.simulation.templates import add_missing_atoms
+
+STAR = "particles.star"
+STACK = "particles.mrcs"
+NOMINAL = "nominal.cif"
+TRUTH = "truth"
+PROGRAM = "cryosphere simulate"
+# Images that get their noise and go to the stack at a time.
+_WRITE_BATCH = 256
+# progress(what, step, total) is called after every further ``step`` items of ``total``.
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class SimulationSummary:
+    """What was written: counts, box, and how far the states are apart (Å).
+
+    ``end_to_end_rmsd`` is between the first and last state; ``nominal_rmsd`` and ``mean_structure_rmsd`` are means over
+    particles of the RMSD between the true state and the nominal structure or the mean of all true states, which is the
+    best single structure. Residue positions, no superposition.
+    """
+
+    folder: Path
+    n_particles: int
+    n_states: int
+    box_size: int
+    pixel_size: float
+    snr: float
+    end_to_end_rmsd: float
+    nominal_rmsd: float
+    mean_structure_rmsd: float
+    notes: tuple[str, ...]
+
+    def lines(self) -> list[str]:
+        """The summary as text."""
+        return [
+            f"{self.n_particles} images of {self.box_size} pixels ({self.pixel_size:g} Å), SNR {self.snr:g}, "
+            f"from {self.n_states} states: {self.folder}",
+            f"RMSD of the last state to the first {self.end_to_end_rmsd:.2f} Å; of the true states, mean over images, to "
+            f"the nominal structure {self.nominal_rmsd:.2f} Å, to their mean structure {self.mean_structure_rmsd:.2f} Å",
+        ]
+
+
+def simulate(
+    conformations: Conformations,
+    settings: SimulationSettings,
+    out: Path,
+    *,
+    overwrite: bool = False,
+    centre: bool = True,
+    progress: Progress | None = None,
+) -> SimulationSummary:
+    """Write a simulated particle set.
+
+    Parameters
+    ----------
+    conformations : Conformations
+        States, in any frame.
+    settings : SimulationSettings
+        How the images are made.
+    out : Path
+        Folder for ``particles.star`` (RELION 3.1), ``particles.mrcs`` (noise of standard deviation 1),
+        ``nominal.cif`` (model frame) and ``truth/``. It appears when everything is written.
+    overwrite : bool
+        Whether a folder of an earlier simulation may be replaced.
+    centre : bool
+        Move the centroid over all states to the box centre; else the file's origin is the box centre.
+    progress : callable, optional
+        Called with (what, number of further items done, total).
+
+    Returns
+    -------
+    SimulationSummary
+
+    Raises
+    ------
+    InputError, ConfigError
+        If the folder is there already, a setting makes no sense, or the molecule does not fit into the box.
+    """
+    out = Path(out)
+    check_settings(settings, conformations.n_states)
+    with _folder_output(out, overwrite) as folder:
+        if centre:
+            conformations = conformations.centred()
+        structure, atom_positions = add_missing_atoms(
+            conformations.structure, conformations.residue_positions, conformations.atom_positions
+        )
+        conformations = replace(conformations, structure=structure, atom_positions=atom_positions)
+        generator = torch.Generator().manual_seed(settings.seed)
+        state = draw_states(settings, conformations.n_states, generator)
+        table = draw_particles(settings, folder / STAR, folder / STACK, generator)
+        _check_fit(conformations, settings, table)
+        imager = _Imager(conformations, settings)
+        scale = _write_images(folder, imager, table, state, generator, progress)
+        write_particles(folder / STAR, table)
+        nominal = conformations.state(settings.nominal_state)
+        write_models(folder / NOMINAL, nominal, nominal.atoms.positions[None])
+        info = _describe(conformations, settings, scale)
+        truth.write_truth(folder / TRUTH, conformations.residue_positions, state, info)
+        _write_volumes(folder / TRUTH / truth.VOLUMES, imager, scale, progress)
+    return _summarise(out, conformations, settings, state)
+
+
+class _Imager:
+    """Computes clean Fourier images and volumes of given states with the chosen forward model."""
+
+    def __init__(self, conformations: Conformations, settings: SimulationSettings):
+        self.settings = settings
+        self.device = torch.device(settings.device)
+        structure = conformations.structure
+        self.scatterers = scatterers_of(conformations, settings)
+        self.atom_positions = self._tensor(conformations.atom_positions)
+        self.residue_positions = self._tensor(conformations.residue_positions)
+        self.amplitudes, self.sigmas = self._tensor(structure.amplitudes), self._tensor(structure.sigmas)
+        self.grid = fourier.frequency_grid(settings.box_size, settings.pixel_size, device=self.device)
+
+    def _tensor(self, values) -> Tensor:
+        return torch.as_tensor(np.asarray(values), dtype=torch.float32, device=self.device)
+
+    @property
+    def batch_size(self) -> int:
+        """Images at a time."""
+        if self.settings.forward == "residues":
+            return 64
+        return images_per_chunk(self.scatterers.n_atoms, self.settings.box_size)
+
+    def images(
+        self, table: ParticleTable, state: Int[np.ndarray, " n"], rows: np.ndarray
+    ) -> Float[Tensor, "n y x"]:
+        """Clean images, with CTF, of some rows of the table."""
+        box_size, pixel_size = self.settings.box_size, self.settings.pixel_size
+        rotmat, shift = self._tensor(table.rotmat[rows]), self._tensor(table.shift[rows])
+        picked = torch.as_tensor(state[rows], device=self.device)
+        if self.settings.forward == "residues":
+            posed = torch.einsum("bij,brj->bri", rotmat, self.residue_positions[picked])
+            posed[..., :2] -= shift[:, None]
+            identity = torch.eye(3, device=self.device).expand_as(rotmat)
+            spectrum = gaussians.project_fourier(
+                posed, self.amplitudes, self.sigmas, identity, box_size, pixel_size
+            )
+        else:
+            positions = self.atom_positions[picked]
+            spectrum = project_atoms(positions, self.scatterers, rotmat, shift, box_size, pixel_size)
+        ctf = contrast_transfer(*self.grid, table.ctf_parameters(rows).to(self.device))
+        return fourier.fourier_to_image(spectrum * ctf, box_size)
+
+    def volume(self, state: int) -> Float[Tensor, "z y x"]:
+        """Volume of one state from all atoms."""
+        box_size, pixel_size = self.settings.box_size, self.settings.pixel_size
+        return atom_volume(self.atom_positions[state], self.scatterers, box_size, pixel_size)
+
+
+def scatterers_of(conformations: Conformations, settings: SimulationSettings) -> Scatterers:
+    """Elements and B factors of the atoms, as the settings have them."""
+    atoms = conformations.structure.atoms
+    b_factors = atoms.b_factors if settings.b_factor is None else np.full(atoms.n_atoms, settings.b_factor)
+    if b_factors.min() < 0:
+        raise ConfigError(
+            f"{conformations.structure.source} has negative B factors ({b_factors.min():g} Å²): give --b-factor a number."
+        )
+    return group_scatterers(atoms.elements, b_factors)
+
+
+def _write_images(folder, imager, table, state, generator, progress) -> float:
+    """Write the stack: clean images to a scratch file first, since their variance sets the scale; returns the scale."""
+    settings, n = imager.settings, table.n_particles
+    scratch = folder / "clean.scratch"
+    clean = np.memmap(scratch, np.float32, "w+", shape=(n, settings.box_size, settings.box_size))
+    total = total_of_squares = 0.0
+    for start in range(0, n, imager.batch_size):
+        rows = np.arange(start, min(n, start + imager.batch_size))
+        images = imager.images(table, state, rows).cpu().numpy()
+        clean[rows[0] : rows[-1] + 1] = images
+        total += images.sum(dtype=np.float64)
+        total_of_squares += np.square(images, dtype=np.float64).sum()
+        if progress:
+            progress("projecting", len(rows), n)
+    variance = total_of_squares / clean.size - (total / clean.size) ** 2
+    scale = float(np.sqrt(settings.snr / variance))
+
+    def scaled() -> Iterator[np.ndarray]:
+        for start in range(0, n, _WRITE_BATCH):
+            yield clean[start : start + _WRITE_BATCH] * np.float32(scale)
+
+    def noisy() -> Iterator[np.ndarray]:
+        for images in scaled():
+            yield images + torch.randn(images.shape, generator=generator).numpy()
+            if progress:
+                progress("writing", len(images), n)
+
+    write_stack(folder / STACK, noisy(), n_images=n, pixel_size=settings.pixel_size)
+    if settings.write_clean:
+        (folder / TRUTH).mkdir()
+        path = folder / TRUTH / truth.CLEAN_IMAGES
+        write_stack(path, scaled(), n_images=n, pixel_size=settings.pixel_size)
+    del clean
+    scratch.unlink()
+    return scale
+
+
+def _write_volumes(folder, imager, scale, progress) -> None:
+    """Write volumes of evenly spread states, on the images' scale, voxel n // 2 at the origin of the model frame."""
+    settings, n_states = imager.settings, len(imager.atom_positions)
+    states = np.unique(np.linspace(0, n_states - 1, settings.n_volumes).round().astype(int))
+    if len(states) == 0:
+        return
+    folder.mkdir()
+    origin = (-(settings.box_size // 2) * settings.pixel_size,) * 3
+    for state in states:
+        volume = imager.volume(int(state)).cpu().numpy() * np.float32(scale)
+        write_volume(folder / truth.volume_name(int(state)), volume, settings.pixel_size, origin)
+        if progress:
+            progress("volumes", 1, len(states))
+
+
+def _check_fit(conformations: Conformations, settings: SimulationSettings, table: ParticleTable) -> None:
+    """Refuse a box that the molecule leaves in some state, pose and shift."""
+    radius = float(np.linalg.norm(conformations.atom_positions, axis=-1).max())
+    farthest = radius + float(np.abs(table.shift).max())
+    half = 0.5 * settings.box_size * settings.pixel_size
+    if farthest > half:
+        needed = 2 * int(np.ceil(farthest / settings.pixel_size))
+        raise ConfigError(
+            f"The atoms reach {radius:.0f} Å from the centre, {farthest:.0f} Å with the shifts, but half the box is "
+            f"{half:.0f} Å: use a box of at least {needed} pixels or a larger pixel size."
+        )
+
+
+def _describe(conformations: Conformations, settings: SimulationSettings, scale: float) -> dict:
+    info = {
+        "program": PROGRAM,
+        "moved": conformations.description,
+        "snr": settings.snr,
+        "noise_std": 1.0,
+        "signal_scale": scale,
+        "n_particles": settings.n_particles,
+        "n_states": conformations.n_states,
+        "box_size": settings.box_size,
+        "pixel_size": settings.pixel_size,
+        "seed": settings.seed,
+        "forward": settings.forward,
+        "b_factor": "file" if settings.b_factor is None else settings.b_factor,
+        "nominal_state": settings.nominal_state,
+        "populations": None if settings.populations is None else list(settings.populations),
+        "notes": [*conformations.structure.notes, *conformations.notes],
+    }
+    if conformations.bodies is not None:
+        info["bodies"] = [[int(row) for row in body] for body in conformations.bodies]
+    return info
+
+
+def _summarise(out, conformations, settings, state) -> SimulationSummary:
+    positions = conformations.residue_positions
+    share = np.bincount(state, minlength=len(positions)) / len(state)
+    mean = np.einsum("s,sri->ri", share, positions)
+    return SimulationSummary(
+        folder=out,
+        n_particles=settings.n_particles,
+        n_states=conformations.n_states,
+        box_size=settings.box_size,
+        pixel_size=settings.pixel_size,
+        snr=settings.snr,
+        end_to_end_rmsd=float(rmsd(positions[0], positions[-1])),
+        nominal_rmsd=float(share @ rmsd(positions, positions[settings.nominal_state])),
+        mean_structure_rmsd=float(share @ rmsd(positions, mean)),
+        notes=(*conformations.structure.notes, *conformations.notes),
+    )
+
+
+def _is_simulation(folder: Path) -> bool:
+    """Whether a folder was written by :func:`simulate`."""
+    try:
+        info = json.loads((folder / TRUTH / truth.INFO).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(info, dict) and info.get("program") == PROGRAM
+
+
+@contextmanager
+def _folder_output(out: Path, overwrite: bool) -> Iterator[Path]:
+    """Yield a temporary folder beside ``out`` that takes its name when the block ends without an error."""
+    if out.exists():
+        if not overwrite:
+            raise InputError(
+                f"{out} exists and nothing is overwritten; pass --overwrite or choose another folder."
+            )
+        if not _is_simulation(out):
+            raise InputError(
+                f"{out} exists and is not a folder written by '{PROGRAM}', so --overwrite does not replace it; "
+                "choose another folder."
+            )
+    temporary = out.with_name(f".{out.name}.{secrets.token_hex(4)}.partial")
+    try:
+        temporary.mkdir(parents=True)
+    except OSError as error:
+        raise InputError(f"{out} cannot be written: {error}.") from error
+    try:
+        yield temporary
+        if out.exists():
+            old = out.with_name(f".{out.name}.{secrets.token_hex(4)}.old")
+            os.replace(out, old)
+            os.replace(temporary, out)
+            shutil.rmtree(old)
+        else:
+            os.replace(temporary, out)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)

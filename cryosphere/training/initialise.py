@@ -1,0 +1,51 @@
+"""A first configuration from the input files themselves."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from cryosphere.config import template
+from cryosphere.io.atomic import atomic_output
+from cryosphere.io.star import read_particles
+from cryosphere.io.structures import read_structure
+from cryosphere.structure.placement import place
+
+# One suggested segment for so many residues, within these bounds.
+_RESIDUES_PER_SEGMENT = 35
+_FEWEST, _MOST = 2, 24
+
+
+def write_template(
+    particles: Path, structure: Path, datadir: Path | None, output: Path, overwrite: bool = False
+) -> list[str]:
+    """Read both inputs and write a commented YAML configuration.
+
+    Returns
+    -------
+    list of str
+        Sentences for the user: what was read, and the readers' notes.
+
+    Raises
+    ------
+    InputError
+        An input cannot be used, or ``output`` exists.
+    """
+    table = read_particles(particles, datadir)
+    nominal = place(read_structure(structure), "auto", table.box_size, table.pixel_size)
+    groups = len(table.optics_group_names)
+    facts = [
+        f"{table.n_particles} particles, box {table.box_size} px, {table.pixel_size:.4g} Å/px, "
+        f"{groups} optics group{'s' if groups > 1 else ''}",
+        f"{nominal.n_residues} residues in chains {', '.join(dict.fromkeys(nominal.chain_ids.tolist()))}",
+    ]
+    n_segments = min(max(nominal.n_residues // _RESIDUES_PER_SEGMENT, _FEWEST), _MOST, nominal.n_residues)
+    folder = output.resolve().parent
+
+    def relative(path: Path) -> str:
+        return os.path.relpath(path.expanduser().resolve(), folder)
+
+    text = template(relative(particles), relative(structure), relative(datadir) if datadir else None, facts, n_segments)
+    with atomic_output(output, overwrite=overwrite) as temporary:
+        temporary.write_text(text)
+    return [*facts, *table.notes, *nominal.notes]

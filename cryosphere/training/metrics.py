@@ -1,0 +1,70 @@
+"""Metrics of a run as JSON lines and, where installed, TensorBoard events."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import warnings
+from pathlib import Path
+from typing import Any
+
+from cryosphere.io.atomic import atomic_output
+
+
+class MetricsFile:
+    """One JSON object per finished epoch, appended and flushed to disk at once."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def keep_until(self, epoch: int) -> None:
+        """Drop records after ``epoch`` and any line cut short by a kill, so that the file continues seamlessly."""
+        kept = [record for record in self._read() if record["epoch"] <= epoch]
+        with atomic_output(self.path, overwrite=True) as temporary:
+            temporary.write_text("".join(json.dumps(record) + "\n" for record in kept))
+
+    def append(self, record: dict[str, Any]) -> None:
+        """Add the record of an epoch."""
+        with open(self.path, "a") as file:
+            file.write(json.dumps(record) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+    def _read(self) -> list[dict[str, Any]]:
+        records = []
+        if self.path.exists():
+            for line in self.path.read_text().splitlines():
+                try:
+                    records.append(json.loads(line))
+                except json.JSONDecodeError:
+                    break
+        return records
+
+
+class EventWriter:
+    """TensorBoard scalars, one step per epoch; does nothing where tensorboard is not installed."""
+
+    def __init__(self, folder: Path) -> None:
+        self._writer = None
+        if importlib.util.find_spec("tensorboard") is not None:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                from torch.utils.tensorboard import SummaryWriter
+            self._writer = SummaryWriter(str(folder))
+
+    def write(self, record: dict[str, Any]) -> None:
+        """Write the loss terms and rates of an epoch."""
+        if self._writer is None:
+            return
+        for group in ("train", "held_out"):
+            for name, value in (record[group] or {}).items():
+                self._writer.add_scalar(f"{group}/{name}", value, record["epoch"])
+        for name in ("learning_rate", "images_per_second"):
+            self._writer.add_scalar(name, record[name], record["epoch"])
+        self._writer.flush()
+
+    def close(self) -> None:
+        """Close the event file."""
+        if self._writer is not None:
+            self._writer.close()

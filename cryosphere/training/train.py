@@ -1,0 +1,186 @@
+"""From a configuration to a finished run folder."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+import yaml
+
+from cryosphere.config import Config, dump_config, parse_config, read_config
+from cryosphere.errors import ConfigError, RunError
+from cryosphere.inference.posterior import ensure_posterior
+from cryosphere.io.star import read_particles
+from cryosphere.io.structures import read_structure
+from cryosphere.model.vae import CryoSphere
+from cryosphere.particles.dataset import ParticleImages
+from cryosphere.records import ParticleTable, Structure
+from cryosphere.runs.checkpoints import input_fingerprint
+from cryosphere.runs.layout import RunLayout
+from cryosphere.runs.run import Run
+from cryosphere.runs.tables import save_table
+from cryosphere.structure.placement import place
+from cryosphere.training.trainer import Trainer, has_flattened, read_metrics, write_config
+
+
+def train(
+    config: Config | Path | str | dict,
+    run_folder: Path | str,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    device: str | None = None,
+    posterior: bool = True,
+    show_progress: bool = True,
+    say: Callable[[str], None] = lambda sentence: None,
+) -> Run:
+    """Train a model and write the run folder.
+
+    Parameters
+    ----------
+    config : Config, path of a YAML file, or mapping of sections
+        Paths in a mapping are relative to the current folder.
+    run_folder : path
+        Made by this call; must not exist unless ``resume`` or ``overwrite``.
+    resume : bool
+        Continue the run in the folder from its last checkpoint (exactly, on the same CPU); a finished run trains no
+        more. The configuration must be the one the run was started with.
+    overwrite : bool
+        Remove a run that is in the way. Folders that are not runs are never removed.
+    device : str, optional
+        ``auto``, ``cpu``, ``cuda`` or ``mps`` in place of ``training.device``.
+    posterior : bool
+        Whether to end with the posterior of every particle.
+    show_progress : bool
+        Progress bars on stderr.
+    say : callable
+        Receives each sentence meant for the user.
+
+    Raises
+    ------
+    InputError, ConfigError, RunError
+        Inputs, configuration or folder cannot be used, or the loss was not finite.
+    """
+    config = _as_config(config)
+    chosen_device = choose_device(device or config.training.device)
+    layout = RunLayout(Path(run_folder))
+    _check_folder(layout, config, resume, overwrite)
+    table, structure = load_inputs(config)
+    for note in (*table.notes, *structure.notes):
+        say(note)
+    fingerprint = input_fingerprint(table, config.structure.file)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.training.seed)
+        model = CryoSphere(structure, table.n_particles, table.box_size, table.pixel_size, config)
+    images = ParticleImages(table, model.mask_radius, config.particles.invert)
+    if not resume:
+        _make_folder(layout, config, table, overwrite)
+    trainer = Trainer(model.to(chosen_device), images, config, layout, fingerprint, show_progress)
+    if resume and layout.last_checkpoint.exists():
+        trainer.resume()
+    _announce(trainer, chosen_device, say)
+    trainer.train()
+    _summarise(trainer, say)
+    run = Run.load(layout.folder, chosen_device)
+    if posterior:
+        ensure_posterior(run, progress=show_progress)
+    return run
+
+
+def load_inputs(config: Config) -> tuple[ParticleTable, Structure]:
+    """Read the particle table and the nominal structure, placed in the model frame."""
+    table = read_particles(config.particles.file, config.particles.datadir)
+    structure = read_structure(config.structure.file, sigma=config.structure.sigma)
+    return table, place(structure, config.structure.origin, table.box_size, table.pixel_size)
+
+
+def choose_device(name: str) -> str:
+    """Resolve ``auto`` and refuse a device that is not there (ConfigError)."""
+    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if name == "auto":
+        return next(device for device in ("cuda", "mps", "cpu") if available[device])
+    if not available.get(name, False):
+        there = ", ".join(device for device, is_there in available.items() if is_there)
+        raise ConfigError(f"device {name!r} is not available here; available: {there} (or auto).")
+    return name
+
+
+def _as_config(config: Config | Path | str | dict) -> Config:
+    if isinstance(config, Config):
+        return config
+    if isinstance(config, dict):
+        return parse_config(config, Path.cwd())
+    return read_config(Path(config))
+
+
+def _check_folder(layout: RunLayout, config: Config, resume: bool, overwrite: bool) -> None:
+    folder = layout.folder
+    if resume:
+        if not layout.config.exists():
+            raise RunError(f"{folder}: no run to resume here (no {layout.config.name}).")
+        _check_same_config(layout, config)
+    elif folder.exists() and not overwrite:
+        raise RunError(f"{folder}: exists; pass --resume to continue it, --overwrite to replace it, or another -o.")
+    elif folder.exists() and not layout.config.exists():
+        raise RunError(f"{folder}: exists and is not a run folder, so it is not overwritten; choose another -o.")
+
+
+def _check_same_config(layout: RunLayout, config: Config) -> None:
+    """Refuse to resume with other settings; where the files lie, and the device, may change."""
+    free = {("particles", "file"), ("particles", "datadir"), ("structure", "file"), ("training", "device")}
+    stored, given = (yaml.safe_load(text) for text in (layout.config.read_text(), dump_config(config)))
+    for section, keys in given.items():
+        for key, value in keys.items():
+            before = stored.get(section, {}).get(key)
+            if (section, key) not in free and before != value:
+                raise RunError(
+                    f"{layout.folder}: was started with {section}.{key} = {before!r}, now it is {value!r}; "
+                    "resume with the same configuration, or train into a new folder."
+                )
+
+
+def _make_folder(layout: RunLayout, config: Config, table: ParticleTable, overwrite: bool) -> None:
+    """Make the run folder with everything but results; it appears under its name only when complete."""
+    folder = layout.folder
+    temporary = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(temporary, ignore_errors=True)
+    new = RunLayout(temporary)
+    new.structure.mkdir(parents=True)
+    shutil.copyfile(config.structure.file, new.structure / config.structure.file.name)
+    save_table(new.particles, table)
+    write_config(new, config)
+    if overwrite and folder.exists():
+        shutil.rmtree(folder)
+    temporary.rename(folder)
+
+
+def _announce(trainer: Trainer, device: str, say: Callable[[str], None]) -> None:
+    table, config = trainer.images.table, trainer.config
+    say(
+        f"{table.n_particles} particles of {table.box_size} px at {table.pixel_size:.4g} Å/px; "
+        f"{len(trainer.model.nominal_positions)} residues in {trainer.model.segmentation.n_segments} segments; "
+        f"latent dimension {config.model.latent_dim}; device {device}."
+    )
+    if trainer.batch_size < config.training.batch_size:
+        say(
+            f"Only {len(trainer.training_rows)} particles to train on: "
+            f"the batch shrinks from {config.training.batch_size} to {trainer.batch_size}."
+        )
+    if trainer.progress.epoch or trainer.progress.step:
+        say(f"Resuming after epoch {trainer.progress.epoch}, step {trainer.progress.step}.")
+
+
+def _summarise(trainer: Trainer, say: Callable[[str], None]) -> None:
+    progress = trainer.progress
+    if progress.best_epoch is None:
+        say(f"Trained {progress.epoch} epochs; no images were held out, so the last epoch is used.")
+        return
+    totals = [record["held_out"]["total"] for record in read_metrics(trainer.layout)]
+    verdict = (
+        "the held-out loss has flattened"
+        if has_flattened(totals)
+        else "the held-out loss has not flattened yet: more training.epochs may help"
+    )
+    say(f"Best epoch {progress.best_epoch} of {progress.epoch} (held-out loss {progress.best_loss:.3f}); {verdict}.")

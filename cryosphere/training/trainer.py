@@ -1,0 +1,332 @@
+"""The training loop: ``train → _run_epoch → _step``, with checkpoints from which it continues bit for bit."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from cryosphere.config import Config, dump_config
+from cryosphere.errors import RunError
+from cryosphere.io.atomic import atomic_output
+from cryosphere.model.encoder import FreeLatents
+from cryosphere.model.vae import CryoSphere
+from cryosphere.particles.dataset import ParticleImages
+from cryosphere.records import LossTerms, ParticleBatch
+from cryosphere.runs.checkpoints import load_checkpoint, save_checkpoint
+from cryosphere.runs.layout import RunLayout
+from cryosphere.training.metrics import EventWriter, MetricsFile
+from cryosphere.training.schedules import kl_weights, learning_rate_factor
+
+# Held-out images of a run with free latents take the best of this many training latents.
+_FREE_CANDIDATES = 16
+_TERM_LABELS = {
+    "total": "loss",
+    "data": "data",
+    "kl_latent": "KL z",
+    "kl_segmentation": "KL seg",
+    "continuity": "cont",
+    "clash": "clash",
+}
+
+
+@dataclass
+class Progress:
+    """Where training stands; together with weights, optimiser and generator it is the whole state.
+
+    ``epoch`` counts finished epochs, ``step`` the finished steps of the one that is running, ``sums`` its loss terms
+    summed over images.
+    """
+
+    epoch: int = 0
+    step: int = 0
+    sums: dict[str, float] = field(default_factory=dict)
+    images: int = 0
+    best_epoch: int | None = None
+    best_loss: float | None = None
+
+
+class Trainer:
+    """Train a model on the rows that are not held out.
+
+    Parameters
+    ----------
+    model : CryoSphere
+        On the device to train on.
+    images : ParticleImages
+    config : Config
+    layout : RunLayout
+        Of a folder that exists.
+    fingerprint : str
+        Of the inputs, stored in every checkpoint.
+    show_progress : bool
+        Progress bar on stderr.
+    """
+
+    def __init__(
+        self,
+        model: CryoSphere,
+        images: ParticleImages,
+        config: Config,
+        layout: RunLayout,
+        fingerprint: str,
+        show_progress: bool = True,
+    ) -> None:
+        self.model, self.images, self.config, self.layout = model, images, config, layout
+        self.fingerprint = fingerprint
+        self.show_progress = show_progress
+        training = config.training
+        self.training_rows, self.held_out_rows = split_held_out(
+            images.table.stack_index, images.table.image_index, training.held_out, training.seed
+        )
+        self.batch_size = min(training.batch_size, len(self.training_rows))
+        self.steps_per_epoch = math.ceil(len(self.training_rows) / self.batch_size)
+        self.optimiser = _make_optimiser(model, config)
+        self.generator = torch.Generator().manual_seed(training.seed)
+        self.progress = Progress()
+        self.metrics = MetricsFile(layout.metrics)
+        self.events: EventWriter | None = None
+
+    def train(self) -> Progress:
+        """Run the epochs that are left.
+
+        Raises
+        ------
+        RunError
+            A loss term is not finite; the last checkpoint is from before.
+        """
+        self.metrics.keep_until(self.progress.epoch)
+        self.events = EventWriter(self.layout.tensorboard) if self.config.output.tensorboard else None
+        with self._progress_bar() as bar:
+            while self.progress.epoch < self.config.training.epochs:
+                self._run_epoch(bar)
+        if self.events is not None:
+            self.events.close()
+        return self.progress
+
+    def _run_epoch(self, bar: tqdm) -> None:
+        """One pass over the training rows, from the step where it stands, then the held-out loss and a checkpoint."""
+        self.model.train()
+        started = last_saved = time.monotonic()
+        first_step = self.progress.step
+        order = self._epoch_order()
+        for step in range(first_step, self.steps_per_epoch):
+            rows = order[step * self.batch_size : (step + 1) * self.batch_size]
+            batch = self.images.batch(rows).to(self.model.device)
+            self._count(self._step(batch), len(rows), bar)
+            if time.monotonic() - last_saved > 60 * self.config.training.checkpoint_minutes:
+                self._save()
+                last_saved = time.monotonic()
+        seconds = time.monotonic() - started
+        images_per_second = (self.steps_per_epoch - first_step) * self.batch_size / max(seconds, 1e-9)
+        self._finish_epoch(images_per_second, seconds)
+
+    def _step(self, batch: ParticleBatch) -> LossTerms:
+        """One optimiser step; stops before it if the loss is not finite."""
+        fraction = self._fraction()
+        factor = learning_rate_factor(
+            self.config.training.lr_schedule, fraction, self.config.training.lr_milestones
+        )
+        for group in self.optimiser.param_groups:
+            group["lr"] = group["base_lr"] * factor
+        weights = kl_weights(self.config.loss.kl_schedule, fraction)
+        terms = self.model.loss(batch, weights, self.generator)
+        if not torch.isfinite(terms.total):
+            self._refuse_non_finite(terms, batch)
+        self.optimiser.zero_grad(set_to_none=True)
+        terms.total.backward()
+        if self.config.training.gradient_clip is not None:
+            torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.training.gradient_clip)
+        self.optimiser.step()
+        return terms
+
+    def _fraction(self) -> float:
+        """Share of the planned optimiser steps that is done."""
+        done = self.progress.epoch * self.steps_per_epoch + self.progress.step
+        return done / (self.config.training.epochs * self.steps_per_epoch)
+
+    def _epoch_order(self) -> np.ndarray:
+        """Training rows in the order of this epoch, a function of seed and epoch alone."""
+        generator = np.random.default_rng([self.config.training.seed, self.progress.epoch])
+        return generator.permutation(self.training_rows)
+
+    def _count(self, terms: LossTerms, n_images: int, bar: tqdm) -> None:
+        sums = self.progress.sums
+        for name, value in terms.as_dict().items():
+            sums[name] = sums.get(name, 0.0) + n_images * value.item()
+        self.progress.images += n_images
+        self.progress.step += 1
+        bar.update(n_images)
+        shown = {label: f"{sums[name] / self.progress.images:.4g}" for name, label in _TERM_LABELS.items()}
+        bar.set_postfix(epoch=f"{self.progress.epoch + 1}/{self.config.training.epochs}", **shown, refresh=False)
+
+    def _finish_epoch(self, images_per_second: float, seconds: float) -> None:
+        progress = self.progress
+        progress.epoch += 1
+        held_out = self.held_out_terms()
+        record = {
+            "epoch": progress.epoch,
+            "step": progress.epoch * self.steps_per_epoch,
+            "learning_rate": self.optimiser.param_groups[0]["lr"],
+            "train": {name: value / progress.images for name, value in progress.sums.items()},
+            "held_out": held_out,
+            "images_per_second": round(images_per_second, 1),
+            "seconds": round(seconds, 2),
+        }
+        progress.step, progress.sums, progress.images = 0, {}, 0
+        is_best = held_out is not None and (progress.best_loss is None or held_out["total"] < progress.best_loss)
+        if is_best:
+            progress.best_epoch, progress.best_loss = progress.epoch, held_out["total"]
+        self.metrics.append(record)
+        if self.events is not None:
+            self.events.write(record)
+        if is_best:
+            self._save(self.layout.best_checkpoint)
+        self._save()
+
+    @torch.no_grad()
+    def held_out_terms(self) -> dict[str, float] | None:
+        """Mean loss terms over the held-out images at full KL weights, without sampling; None if there are none."""
+        if len(self.held_out_rows) == 0:
+            return None
+        self.model.eval()
+        sums: dict[str, float] = {}
+        for start in range(0, len(self.held_out_rows), self.batch_size):
+            rows = self.held_out_rows[start : start + self.batch_size]
+            batch = self.images.batch(rows).to(self.model.device)
+            terms = self.model.held_out_loss(batch, *self._held_out_latents(batch))
+            for name, value in terms.as_dict().items():
+                sums[name] = sums.get(name, 0.0) + len(rows) * value.item()
+        return {name: value / len(self.held_out_rows) for name, value in sums.items()}
+
+    def _held_out_latents(self, batch: ParticleBatch) -> tuple[torch.Tensor, torch.Tensor]:
+        """Latent posteriors of images that were not trained on."""
+        if not isinstance(self.model.encoder, FreeLatents):
+            return self.model.encoder(batch)
+        count = min(_FREE_CANDIDATES, len(self.training_rows))
+        chosen = self.training_rows[np.linspace(0, len(self.training_rows) - 1, count).astype(int)]
+        mean, log_std = self.model.encoder.mean[chosen], self.model.encoder.log_std[chosen]
+        best = self.model.log_likelihoods(batch, self.model.decode(mean)).argmax(1)
+        return mean[best], log_std[best]
+
+    def _refuse_non_finite(self, terms: LossTerms, batch: ParticleBatch) -> None:
+        bad = [name for name, value in terms.as_dict().items() if not torch.isfinite(value) and name != "total"]
+        images = [int(row) for row, image in zip(batch.rows, batch.images, strict=True) if not image.isfinite().all()]
+        cause = (
+            f"particle row {images[0] + 1} of the particle file holds pixels that are not finite"
+            if images
+            else "try a smaller training.learning_rate, or set training.gradient_clip"
+        )
+        raise RunError(
+            f"training stopped at epoch {self.progress.epoch + 1}, step {self.progress.step + 1}, before the "
+            f"optimiser step: {', '.join(bad) or 'the loss'} is not finite; {cause}."
+        )
+
+    def _save(self, path=None) -> None:
+        save_checkpoint(path or self.layout.last_checkpoint, self.state())
+
+    def state(self) -> dict[str, Any]:
+        """Everything that training depends on from here on."""
+        return {
+            "model": self.model.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "generator": self.generator.get_state(),
+            "config": dump_config(self.config),
+            "fingerprint": self.fingerprint,
+            **vars(self.progress),
+        }
+
+    def resume(self) -> None:
+        """Continue from the run folder's last checkpoint.
+
+        Raises
+        ------
+        RunError
+            There is none, or it belongs to other inputs.
+        """
+        state = load_checkpoint(self.layout.last_checkpoint)
+        if state["fingerprint"] != self.fingerprint:
+            raise RunError(
+                f"{self.layout.last_checkpoint}: was made from other inputs than the particles and structure given now "
+                "(their contents differ); resume with the same files, or train into a new folder."
+            )
+        self.model.load_state_dict(state["model"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.generator.set_state(state["generator"])
+        self.progress = Progress(**{name: state[name] for name in vars(self.progress)})
+
+    def _progress_bar(self) -> tqdm:
+        done = self.progress.epoch * len(self.training_rows) + self.progress.images
+        return tqdm(
+            total=self.config.training.epochs * len(self.training_rows),
+            initial=done,
+            desc="train",
+            unit="image",
+            disable=not self.show_progress,
+            mininterval=0.5 if sys.stderr.isatty() else 20.0,
+            dynamic_ncols=True,
+        )
+
+
+def split_held_out(
+    stack_index: np.ndarray, image_index: np.ndarray, share: float, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Split rows into training and held-out rows; rows that share an image stay together.
+
+    Returns
+    -------
+    training, held_out : int arrays
+        Ascending. At least one image is trained on; none is held out if ``share`` of the images is less than one.
+    """
+    pairs = np.column_stack([stack_index, image_index])
+    unique, image_of_row = np.unique(pairs, axis=0, return_inverse=True)
+    n_held_out = min(int(share * len(unique)), len(unique) - 1)
+    chosen = np.random.default_rng([seed, 1]).permutation(len(unique))[:n_held_out]
+    held_out = np.isin(image_of_row.ravel(), chosen)
+    return np.flatnonzero(~held_out), np.flatnonzero(held_out)
+
+
+def _make_optimiser(model: CryoSphere, config: Config) -> torch.optim.Optimizer:
+    """Adam with one rate for networks and one for segmentation posteriors and free latents."""
+    slow, fast = [], []
+    for name, parameter in model.named_parameters():
+        free = name.startswith("encoder") and isinstance(model.encoder, FreeLatents)
+        (fast if free or name.startswith("segmentation") else slow).append(parameter)
+    rates = (config.training.learning_rate, config.training.segmentation_learning_rate)
+    groups = [{"params": p, "lr": r, "base_lr": r} for p, r in zip((slow, fast), rates, strict=True)]
+    return torch.optim.Adam(groups)
+
+
+def has_flattened(held_out_totals: list[float]) -> bool:
+    """Whether the last quarter of epochs gained less than 1 % of all that the held-out loss has gained.
+
+    Both are taken between medians of three epochs, so that one lucky epoch does not decide.
+    """
+    if len(held_out_totals) < 8:
+        return False
+    totals = np.asarray(held_out_totals)
+
+    def median(position: int) -> float:
+        return float(np.median(totals[max(0, position - 1) : position + 2]))
+
+    last = median(len(totals) - 2)
+    gained = float(totals[0]) - last
+    return gained > 0 and median(int(0.75 * len(totals))) - last < 0.01 * gained
+
+
+def write_config(layout: RunLayout, config: Config) -> None:
+    """Write the resolved configuration into the run folder."""
+    with atomic_output(layout.config, overwrite=True) as temporary:
+        temporary.write_text(dump_config(config))
+
+
+def read_metrics(layout: RunLayout) -> list[dict[str, Any]]:
+    """Metrics of all finished epochs."""
+    return [json.loads(line) for line in layout.metrics.read_text().splitlines() if line]
