@@ -1,1 +1,66 @@
-"""cryoSPHERE."""
+"""cryoSPHERE: conformational ensembles from single-particle cryo-EM images and a nominal structure.
+
+The public Python API is what ``__all__`` lists; names are loaded when first used, so that importing the package is
+fast. Conventions (axes, signs, units) are in :mod:`cryosphere.conventions`.
+"""
+
+from __future__ import annotations
+
+import importlib
+from importlib.metadata import version as _version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from cryosphere.analysis.analyze import analyze
+    from cryosphere.config import Config, read_config
+    from cryosphere.errors import ConfigError, CryosphereError, InputError, RunError
+    from cryosphere.evaluation.evaluate import evaluate
+    from cryosphere.io.star import read_particles as load_particles
+    from cryosphere.io.structures import read_structure as load_structure
+    from cryosphere.runs.run import Run
+    from cryosphere.simulation.particles import simulate
+    from cryosphere.training.train import train
+
+_SOURCES = {
+    "Config": ("cryosphere.config", "Config"),
+    "ConfigError": ("cryosphere.errors", "ConfigError"),
+    "CryosphereError": ("cryosphere.errors", "CryosphereError"),
+    "InputError": ("cryosphere.errors", "InputError"),
+    "Run": ("cryosphere.runs.run", "Run"),
+    "RunError": ("cryosphere.errors", "RunError"),
+    "analyze": ("cryosphere.analysis.analyze", "analyze"),
+    "evaluate": ("cryosphere.evaluation.evaluate", "evaluate"),
+    "load_particles": ("cryosphere.io.star", "read_particles"),
+    "load_structure": ("cryosphere.io.structures", "read_structure"),
+    "read_config": ("cryosphere.config", "read_config"),
+    "simulate": ("cryosphere.simulation.particles", "simulate"),
+    "train": ("cryosphere.training.train", "train"),
+}
+
+__all__ = [
+    "Config",
+    "ConfigError",
+    "CryosphereError",
+    "InputError",
+    "Run",
+    "RunError",
+    "analyze",
+    "evaluate",
+    "load_particles",
+    "load_structure",
+    "read_config",
+    "simulate",
+    "train",
+]
+__version__ = _version("cryosphere")
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _SOURCES:
+        raise AttributeError(f"module 'cryosphere' has no attribute {name!r}")
+    module, attribute = _SOURCES[name]
+    return getattr(importlib.import_module(module), attribute)
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__version__"])

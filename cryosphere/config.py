@@ -87,9 +87,7 @@ class LossConfig(_Section):
     low_pass_resolution: float | None = Field(
         None, gt=0, description="Å; applied to image and prediction alike; null: none"
     )
-    mask_radius: float | None = Field(
-        None, gt=0, description="Å about the particle's centre; null: from the structure"
-    )
+    mask_radius: float | None = Field(None, gt=0, description="Å about the particle's centre; null: from the structure")
     kl_latent: float = Field(1.0, ge=0, description="weight of KL(z)")
     kl_segmentation: float = Field(1.0, ge=0, description="weight of the segmentation's KL terms")
     kl_schedule: Literal["warm_up", "paper"] = Field(
@@ -107,7 +105,8 @@ class TrainingConfig(_Section):
     epochs: int = Field(40, ge=1)
     batch_size: int = Field(64, ge=1)
     learning_rate: float = Field(1e-3, gt=0, description="encoder and decoder")
-    segmentation_learning_rate: float = Field(3e-3, gt=0, description="segmentation posteriors, and free latents")
+    segmentation_learning_rate: float = Field(3e-3, gt=0, description="segmentation posteriors")
+    latent_learning_rate: float = Field(0.05, gt=0, description="latents of encoder: free, each seen once an epoch")
     lr_schedule: Literal["warm_up_cosine", "constant", "multi_step"] = Field(
         "warm_up_cosine", description="multi_step: divided by 10 at each of lr_milestones"
     )
@@ -326,8 +325,9 @@ def _override(values: dict[str, Any], item: str) -> dict[str, Any]:
 
 
 def _explain(error: ValidationError) -> str:
-    """First problem of a validation error as one sentence."""
-    problem = error.errors()[0]
+    """First problem of a validation error as one sentence; a misspelt key comes before what it left missing."""
+    problems = error.errors()
+    problem = next((p for p in problems if p["type"] == "extra_forbidden"), problems[0])
     key = ".".join(str(part) for part in problem["loc"])
     found = problem["input"]
     if problem["type"] == "extra_forbidden":

@@ -27,8 +27,8 @@ Model frame
 ELECTRON_WAVELENGTH_A = 12.2643247
 ELECTRON_WAVELENGTH_B = 0.978466e-6
 
-# A Gaussian is cut where it has fallen to exp(-½ · 4.5²): relative L2 error 1.2e-5.
-GAUSSIAN_WINDOW_SIGMAS = 4.5
+# A Gaussian is cut where it has fallen to exp(-½ · 5²): relative L2 error 1e-6.
+GAUSSIAN_WINDOW_SIGMAS = 5.0
 
-# Below this pixel distance from a box edge a structure is said not to fit.
+# Residues nearer than this clash.
 CLASH_DISTANCE_A = 4.0

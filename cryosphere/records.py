@@ -78,7 +78,7 @@ class Structure:
         """Number of residues, which is the number of Gaussians."""
         return len(self.residue_names)
 
-    def label(self, row: int) -> str:
+    def label(self, row: int | np.integer) -> str:
         """Residue as people write it, for example ``A/52A``."""
         return f"{self.chain_ids[row]}/{self.residue_numbers[row]}{self.insertion_codes[row]}"
 

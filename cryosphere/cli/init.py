@@ -10,7 +10,9 @@ import click
 @click.command()
 @click.argument("particles", type=click.Path(path_type=Path))
 @click.argument("structure", type=click.Path(path_type=Path))
-@click.option("--datadir", type=click.Path(path_type=Path), help="Folder to look for stacks that are not beside the STAR.")
+@click.option(
+    "--datadir", type=click.Path(path_type=Path), help="Folder to look for stacks that are not beside the STAR."
+)
 @click.option("-o", "--output", type=click.Path(path_type=Path), default=Path("config.yaml"), show_default=True)
 @click.option("--overwrite", is_flag=True, help="Replace an existing configuration.")
 def command(particles: Path, structure: Path, datadir: Path | None, output: Path, overwrite: bool) -> None:

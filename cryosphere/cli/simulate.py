@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import math
 from pathlib import Path
 
@@ -12,18 +13,10 @@ _FILE = click.Path(path_type=Path)
 _OUTPUT_OPTIONS = [
     click.option("-o", "--output", type=_FILE, required=True, help="Folder to make."),
     click.option("--overwrite", is_flag=True, help="Replace a folder that this command wrote before."),
-    click.option(
-        "--clean", "write_clean", is_flag=True, help="Write the images without noise too (truth/clean.mrcs)."
-    ),
-    click.option(
-        "--volumes", "n_volumes", default=0, metavar="N", help="All-atom volumes of N evenly spread states."
-    ),
-    click.option(
-        "--nominal", "nominal_state", default=0, show_default=True, help="State of nominal.cif, from 0."
-    ),
-    click.option(
-        "--keep-origin", is_flag=True, help="The file's origin is the box centre (else the centroid)."
-    ),
+    click.option("--clean", "write_clean", is_flag=True, help="Write the images without noise too (truth/clean.mrcs)."),
+    click.option("--volumes", "n_volumes", default=0, metavar="N", help="All-atom volumes of N evenly spread states."),
+    click.option("--nominal", "nominal_state", default=0, show_default=True, help="State of nominal.cif, from 0."),
+    click.option("--keep-origin", is_flag=True, help="The file's origin is the box centre (else the centroid)."),
     click.option("--quiet", is_flag=True, help="No progress bar."),
 ]
 _IMAGE_OPTIONS = [
@@ -52,44 +45,30 @@ _IMAGE_OPTIONS = [
     click.option("--device", default="cpu", show_default=True, help="Torch device: cpu, cuda …"),
 ]
 _OPTICS_OPTIONS = [
-    click.option(
-        "--defocus-range", nargs=2, type=float, default=(10000.0, 25000.0), show_default=True, help="Å."
-    ),
-    click.option(
-        "--astigmatism", default=500.0, show_default=True, help="Largest difference of defocus U and V, Å."
-    ),
+    click.option("--defocus-range", nargs=2, type=float, default=(10000.0, 25000.0), show_default=True, help="Å."),
+    click.option("--astigmatism", default=500.0, show_default=True, help="Largest difference of defocus U and V, Å."),
     click.option("--ctf-b-factor", default=0.0, show_default=True, help="B of the CTF's envelope, Å²."),
-    click.option(
-        "--optics-groups", "n_groups", type=int, help="Number of groups (else as many as values given)."
-    ),
-    click.option(
-        "--voltage", "voltage_kv", multiple=True, type=float, help="kV; once, or once per group [300]."
-    ),
-    click.option(
-        "--cs", "spherical_aberration_mm", multiple=True, type=float, help="mm; as --voltage [2.7]."
-    ),
+    click.option("--optics-groups", "n_groups", type=int, help="Number of groups (else as many as values given)."),
+    click.option("--voltage", "voltage_kv", multiple=True, type=float, help="kV; once, or once per group [300]."),
+    click.option("--cs", "spherical_aberration_mm", multiple=True, type=float, help="mm; as --voltage [2.7]."),
     click.option("--amplitude-contrast", multiple=True, type=float, help="As --voltage [0.1]."),
-    click.option(
-        "--phase-shift", "phase_shift_deg", multiple=True, type=float, help="Degrees; as --voltage [0]."
-    ),
+    click.option("--phase-shift", "phase_shift_deg", multiple=True, type=float, help="Degrees; as --voltage [0]."),
 ]
 
 
 def _simulation_options(function):
-    """Add the options that all sources of conformations share, and hand them on as one mapping ``options``."""
+    """Add the options that all sources of conformations share; hand them on as one mapping ``options``."""
+
+    own_names = inspect.signature(function).parameters
 
     @functools.wraps(function)
     def gathered(**values):
-        own = {name: values.pop(name) for name in list(values) if name in _own_names(function)}
+        own = {name: values.pop(name) for name in list(values) if name in own_names}
         return function(**own, options=values)
 
     for option in reversed([*_IMAGE_OPTIONS, *_OPTICS_OPTIONS, *_OUTPUT_OPTIONS]):
         gathered = option(gathered)
     return gathered
-
-
-def _own_names(function) -> tuple[str, ...]:
-    return function.__code__.co_varnames[: function.__code__.co_argcount]
 
 
 @click.group()
@@ -106,9 +85,7 @@ def command() -> None:
 @click.option("--align/--no-align", default=None, help="Superpose states on the first [trajectories only].")
 @click.option("--stride", default=1, show_default=True, help="Use every so many frames of a trajectory.")
 @_simulation_options
-def trajectory(
-    conformations: Path, topology: Path | None, align: bool | None, stride: int, options: dict
-) -> None:
+def trajectory(conformations: Path, topology: Path | None, align: bool | None, stride: int, options: dict) -> None:
     """States from CONFORMATIONS: a multi-model PDB or mmCIF file, or a DCD or XTC trajectory with --topology.
 
     \b
@@ -123,9 +100,7 @@ def trajectory(
 @command.command()
 @click.argument("first", type=_FILE)
 @click.argument("second", type=_FILE)
-@click.option(
-    "--states", "n_states", default=50, show_default=True, help="States on the path, ends included."
-)
+@click.option("--states", "n_states", default=50, show_default=True, help="States on the path, ends included.")
 @click.option(
     "--align",
     default="all",
@@ -148,21 +123,15 @@ def path(first: Path, second: Path, n_states: int, align: str, options: dict) ->
 
 @command.command()
 @click.argument("structure", type=_FILE)
-@click.option(
-    "--moving", multiple=True, required=True, help="Residues that turn, such as A:1-120,B; once per hinge."
-)
-@click.option(
-    "--axis-residues", nargs=2, multiple=True, metavar="RES RES", help="Axis through two residues' Cα."
-)
+@click.option("--moving", multiple=True, required=True, help="Residues that turn, such as A:1-120,B; once per hinge.")
+@click.option("--axis-residues", nargs=2, multiple=True, metavar="RES RES", help="Axis through two residues' Cα.")
 @click.option(
     "--axis", nargs=3, type=float, multiple=True, metavar="X Y Z", help="Direction of the axis, with --point."
 )
 @click.option(
     "--point", nargs=3, type=float, multiple=True, metavar="X Y Z", help="A point on the axis, Å, file frame."
 )
-@click.option(
-    "--angles", nargs=2, type=float, multiple=True, required=True, metavar="MIN MAX", help="Degrees."
-)
+@click.option("--angles", nargs=2, type=float, multiple=True, required=True, metavar="MIN MAX", help="Degrees.")
 @click.option("--states", "n_states", default=61, show_default=True, help="Number of states.")
 @_simulation_options
 def hinge(
@@ -192,8 +161,6 @@ def hinge(
 
 def _run(conformations, options: dict) -> None:
     """Simulate with the shared options and print the summary."""
-    from tqdm import tqdm
-
     from cryosphere.simulation.acquisition import optics_groups, read_b_factor, read_populations
     from cryosphere.simulation.particles import SimulationSettings, simulate
 
@@ -209,16 +176,7 @@ def _run(conformations, options: dict) -> None:
     )
     options["b_factor"] = read_b_factor(options["b_factor"])
     options["populations"] = read_populations(options["populations"])
-    bars: dict[str, tqdm] = {}
-
-    def progress(what: str, step: int, total: int) -> None:
-        if what not in bars:
-            bars[what] = tqdm(
-                total=total, desc=what, unit="" if what == "volumes" else "image", disable=quiet
-            )
-        bars[what].update(step)
-
-    try:
+    with _ProgressBars(quiet) as progress:
         summary = simulate(
             conformations,
             SimulationSettings(**options),
@@ -227,10 +185,32 @@ def _run(conformations, options: dict) -> None:
             centre=centre,
             progress=progress,
         )
-    finally:
-        for bar in bars.values():
-            bar.close()
     for note in summary.notes:
         click.echo(note, err=True)
     for line in summary.lines():
         click.echo(line)
+
+
+class _ProgressBars:
+    """One bar on stderr for each kind of work in turn."""
+
+    def __init__(self, quiet: bool):
+        self.quiet, self.what, self.bar = quiet, None, None
+
+    def __call__(self, what: str, step: int, total: int) -> None:
+        from tqdm import tqdm
+
+        if what != self.what:
+            self._close()
+            self.what, self.bar = what, tqdm(total=total, desc=what, disable=self.quiet)
+        self.bar.update(step)
+
+    def __enter__(self) -> _ProgressBars:
+        return self
+
+    def __exit__(self, *exception) -> None:
+        self._close()
+
+    def _close(self) -> None:
+        if self.bar is not None:
+            self.bar.close()

@@ -9,7 +9,9 @@ import click
 
 @click.command()
 @click.argument("config", type=click.Path(path_type=Path))
-@click.option("-o", "--output", "run_folder", type=click.Path(path_type=Path), required=True, help="Run folder to make.")
+@click.option(
+    "-o", "--output", "run_folder", type=click.Path(path_type=Path), required=True, help="Run folder to make."
+)
 @click.option("--resume", is_flag=True, help="Continue the run in the folder from its last checkpoint.")
 @click.option("--overwrite", is_flag=True, help="Replace the run in the folder.")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), help="In place of training.device.")

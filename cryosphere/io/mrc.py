@@ -301,7 +301,7 @@ def write_volume(
     path: str | Path,
     volume: Float[np.ndarray, "z y x"],
     pixel_size: float,
-    origin: Sequence[float] = (0.0, 0.0, 0.0),
+    origin: Sequence[float] | np.ndarray = (0.0, 0.0, 0.0),
     *,
     overwrite: bool = False,
 ) -> None:

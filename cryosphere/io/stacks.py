@@ -22,9 +22,7 @@ class StackSet:
     notes: tuple[str, ...]
 
 
-def resolve_stacks(
-    names: Sequence[str], source: Path, datadir: str | Path | None = None
-) -> tuple[Path, ...]:
+def resolve_stacks(names: Sequence[str], source: Path, datadir: str | Path | None = None) -> tuple[Path, ...]:
     """Find each stack named in the table ``source``: relative to the table's folder, then under ``datadir``.
 
     Under ``datadir`` the name is tried as it stands and by its last part alone.

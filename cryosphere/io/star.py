@@ -108,7 +108,9 @@ def _particle_tables(path: Path, blocks: dict[str, pd.DataFrame]) -> tuple[StarT
     name = "particles" if "particles" in candidates else candidates[0]
     if name != "particles" and len(candidates) > 1:
         listed = ", ".join(f"data_{candidate}" for candidate in candidates)
-        raise InputError(f"{path} has several tables of images ({listed}); call the right one data_particles.")
+        raise InputError(
+            f"{path} has several tables of images ({listed}); call the right one data_particles."
+        )
     particles = StarTable(path, name, blocks[name])
     if particles.frame.empty:
         raise InputError(f"{path} has no particles: data_{name} has no rows.")
@@ -170,7 +172,7 @@ def _optics_of_groups(particles: StarTable, table: StarTable) -> _Optics:
 
 
 def _optics_of_rows(particles: StarTable) -> _Optics:
-    """Optics of a 3.0 file: one group for each combination of voltage, aberration, contrast and pixel size."""
+    """Optics of a 3.0 file: one group per combination of voltage, aberration, contrast and pixel size."""
     particles.require(MICROSCOPE_COLUMNS, "CTF parameters", "add them, or convert the file with RELION 3.1")
     particles.require(
         ("rlnDetectorPixelSize", "rlnMagnification"), "pixel size", "add them, or convert it with RELION 3.1"
@@ -187,7 +189,7 @@ def _optics_of_rows(particles: StarTable) -> _Optics:
             "pixel_size": (1e4 * particles.numbers("rlnDetectorPixelSize") / magnification).round(6),
         }
     )
-    group = optics.groupby(list(optics.columns), sort=False).ngroup().to_numpy()
+    group = optics.groupby(list(optics.columns), sort=False).ngroup().to_numpy(copy=True)
     groups = optics.drop_duplicates()
     return _Optics(
         names=tuple(f"opticsGroup{number + 1}" for number in range(len(groups))),
@@ -287,7 +289,7 @@ class OpticsGroup:
 def write_particles(
     path: str | Path,
     *,
-    image_names: Sequence[str],
+    image_names: Sequence[str] | np.ndarray,
     angles_deg: Float[np.ndarray, "particle 3"],
     shift: Float[np.ndarray, "particle 2"],
     defocus_u: Float[np.ndarray, " particle"],
@@ -298,7 +300,7 @@ def write_particles(
     box_size: int,
     pixel_size: float,
     phase_shift_deg: Float[np.ndarray, " particle"] | None = None,
-    extra: Mapping[str, Sequence] | None = None,
+    extra: Mapping[str, Sequence | np.ndarray] | None = None,
     overwrite: bool = False,
 ) -> None:
     """Write a RELION 3.1 particle STAR file, the same bytes for the same values.

@@ -43,18 +43,18 @@ class StarTable:
         """Return a column as finite float64, or ``default`` in every row if it is absent."""
         if default is not None and column not in self.frame.columns:
             return np.full(len(self.frame), default)
-        values = pd.to_numeric(self.frame[column], errors="coerce").to_numpy(np.float64)
+        values = pd.to_numeric(self.frame[column], errors="coerce").to_numpy(np.float64, copy=True)
         wrong = np.flatnonzero(~np.isfinite(values))
         if len(wrong):
             raise self.row_error(wrong, column, "a finite number")
         return values
 
     def row_error(self, rows: Int[np.ndarray, " wrong"], column: str, expected: str) -> InputError:
-        """Make the error for the first of ``rows`` (from 0) whose cell in ``column`` is not what was expected."""
+        """Make the error that names the first of ``rows`` (from 0), all with a wrong cell in ``column``."""
         found = str(self.frame[column].iloc[rows[0]])
         return InputError(
-            f"{self.path}, row {rows[0] + 1} of data_{self.block}: {column} is {found!r}, expected {expected} "
-            f"({len(rows)} such rows); correct or remove them."
+            f"{self.path}, row {rows[0] + 1} of data_{self.block}: {column} is {found!r}, "
+            f"expected {expected} ({len(rows)} such rows); correct or remove them."
         )
 
 
@@ -89,7 +89,10 @@ def write_blocks(path: str | Path, blocks: Mapping[str, pd.DataFrame], *, overwr
     InputError
         If the file exists and may not be replaced.
     """
-    with atomic_output(path, overwrite=overwrite) as temporary, open(temporary, "w", encoding="utf-8") as file:
+    with (
+        atomic_output(path, overwrite=overwrite) as temporary,
+        open(temporary, "w", encoding="utf-8") as file,
+    ):
         for name, frame in blocks.items():
             file.write(f"\n# version 30001\n\ndata_{name}\n\nloop_\n")
             file.writelines(f"_{column} #{number}\n" for number, column in enumerate(frame.columns, start=1))

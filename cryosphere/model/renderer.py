@@ -42,9 +42,7 @@ class Renderer(nn.Module):
 
         Each CTF serves ``per_ctf`` consecutive positions and poses.
         """
-        fourier = project_fourier(
-            positions, self.amplitudes, self.sigmas, rotmat, self.box_size, self.pixel_size
-        )
+        fourier = project_fourier(positions, self.amplitudes, self.sigmas, rotmat, self.box_size, self.pixel_size)
         transfer = contrast_transfer(self.kx, self.ky, ctf)
         posed = fourier.unflatten(0, (-1, per_ctf)) * transfer[:, None]
         return fourier_to_image(posed.flatten(0, 1), self.box_size)

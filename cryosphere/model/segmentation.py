@@ -42,7 +42,7 @@ def regions_of(structure: Structure, config: SegmentsConfig) -> list[Region]:
         key = f"segments.regions[{number}]"
         rows = _region_rows(structure, wanted, key)
         if taken[rows].any():
-            raise ConfigError(f"{key}: overlaps an earlier region at {structure.label(rows[taken[rows]][0])}.")
+            raise ConfigError(f"{key}: overlaps an earlier region at {structure.label(int(rows[taken[rows]][0]))}.")
         taken[rows] = True
         starts = None
         if wanted.starts is not None:
@@ -153,9 +153,7 @@ class Segmentation(nn.Module):
         ]
         centre = torch.tensor(np.concatenate([region.centres for region in regions]), dtype=torch.float32)
         width = torch.tensor(np.concatenate([region.widths for region in regions]), dtype=torch.float32)
-        spread = torch.tensor(
-            np.repeat([region.prior_std for region in regions], counts), dtype=torch.float32
-        )
+        spread = torch.tensor(np.repeat([region.prior_std for region in regions], counts), dtype=torch.float32)
         start = torch.minimum(0.1 * spread, 0.1 * width)
         self.centre = _GaussianPosterior(centre, spread, start)
         self.width = _GaussianPosterior(width, spread, start)

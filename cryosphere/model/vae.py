@@ -54,9 +54,7 @@ class CryoSphere(nn.Module):
         self.n_particles = n_particles
         self.box_size, self.pixel_size = box_size, pixel_size
         segments = config.segments
-        self.segmentation = Segmentation(
-            structure.n_residues, regions_of(structure, segments), segments.temperature
-        )
+        self.segmentation = Segmentation(structure.n_residues, regions_of(structure, segments), segments.temperature)
         self.decoder = Decoder(
             config.model.latent_dim,
             self.segmentation.n_segments,
@@ -106,9 +104,7 @@ class CryoSphere(nn.Module):
         self, latent: Float[Tensor, "batch latent"], segment_weights: Float[Tensor, "residue segment"]
     ) -> tuple[Float[Tensor, "batch residue 4"], Float[Tensor, "batch residue 3"]]:
         """Rigid motion (quaternion, translation in Å) of every residue at the given latents."""
-        return residue_motions(
-            self.decoder(latent), segment_weights, self.nominal_positions, self.config.model.motion
-        )
+        return residue_motions(self.decoder(latent), segment_weights, self.nominal_positions, self.config.model.motion)
 
     def decode(
         self,
@@ -119,9 +115,7 @@ class CryoSphere(nn.Module):
         weights = self.segment_weights() if segment_weights is None else segment_weights
         return move_residues(self.nominal_positions, *self.motions(latent, weights))
 
-    def data_loss(
-        self, batch: ParticleBatch, positions: Float[Tensor, "batch residue 3"]
-    ) -> Float[Tensor, " batch"]:
+    def data_loss(self, batch: ParticleBatch, positions: Float[Tensor, "batch residue 3"]) -> Float[Tensor, " batch"]:
         """Data term of each image: minus the log-likelihood ratio in nats, or minus the correlation."""
         rendered = self.filter_images(self.renderer(positions, batch.rotmat, batch.ctf))
         images = self.filter_images(batch.images)

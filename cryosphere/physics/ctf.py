@@ -10,7 +10,7 @@ from cryosphere.conventions import ELECTRON_WAVELENGTH_A, ELECTRON_WAVELENGTH_B
 from cryosphere.records import CTFParameters
 
 
-def electron_wavelength(voltage_kv: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+def electron_wavelength(voltage_kv: Float[Tensor, ...]) -> Float[Tensor, ...]:
     """Relativistic wavelength of electrons in Å (RELION ``CTF::initialise``)."""
     volt = 1e3 * voltage_kv
     return ELECTRON_WAVELENGTH_A / torch.sqrt(volt * (1 + ELECTRON_WAVELENGTH_B * volt))

@@ -29,9 +29,7 @@ def frequency_grid(
     return kx[None, :].expand(box_size, -1), ky[:, None].expand(-1, len(kx))
 
 
-def translate(
-    images: Float[Tensor, "batch y x"], shift_pixels: Float[Tensor, "batch 2"]
-) -> Float[Tensor, "batch y x"]:
+def translate(images: Float[Tensor, "batch y x"], shift_pixels: Float[Tensor, "batch 2"]) -> Float[Tensor, "batch y x"]:
     """Move the content of images by (x, y) pixels, sub-pixel, by a phase ramp (periodic).
 
     At the Nyquist frequency of even boxes the ramp's real part is used, so that the result stays real.

@@ -1,6 +1,6 @@
 """Projections and volumes of sums of isotropic Gaussians, without aliasing.
 
-Every Gaussian is evaluated, within a window of 4.5 σ, on a grid so fine that its spectrum has died out where it would
+Every Gaussian is evaluated, within a window of 5 σ, on a grid so fine that its spectrum has died out where it would
 fold back, and the grid is cropped in Fourier space to the wanted box. The result is the band-limited density itself,
 at any ratio of width to pixel: nothing is attenuated and nothing folds back (``grid_size`` gives the rule).
 """
@@ -19,7 +19,7 @@ from cryosphere.conventions import GAUSSIAN_WINDOW_SIGMAS
 from cryosphere.physics.fourier import fourier_to_image, image_to_fourier, resize
 
 # Share of the amplitude at 0.9 Nyquist that may come from frequencies folded back.
-_ALIAS_TOLERANCE = 0.01
+_ALIAS_TOLERANCE = 1e-3
 # Largest number of grid values spread in one go; larger batches are split (memory, cache).
 _VALUES_PER_CHUNK = 4_000_000
 
@@ -40,7 +40,7 @@ def grid_size(box_size: int, pixel_size: float, smallest_sigma: float) -> int:
     -------
     int
         At oversampling f a Gaussian's spectrum exp(-2π²σ²k²) at (2f - 0.9) Nyquist folds onto 0.9 Nyquist; the
-        smallest fast even size with ``exp(-½π²(σ/p)²((2f - 0.9)² - 0.9²)) ≤ 0.01``.
+        smallest fast even size with ``exp(-½π²(σ/p)²((2f - 0.9)² - 0.9²)) ≤ 0.001``.
     """
     ratio = smallest_sigma / pixel_size
     needed = 0.9**2 - 2 * math.log(_ALIAS_TOLERANCE) / (math.pi * ratio) ** 2
@@ -156,9 +156,7 @@ def project_fourier(
     fine = grid_size(box_size, pixel_size, float(sigmas.detach().min()))
     spacing = pixel_size * box_size / fine
     posed = torch.einsum("bij,brj->bri", rotmat[:, :2], positions)
-    image = _Spread.apply(
-        posed / spacing + fine // 2, amplitudes / (2 * math.pi * sigmas**2), sigmas / spacing, fine
-    )
+    image = _Spread.apply(posed / spacing + fine // 2, amplitudes / (2 * math.pi * sigmas**2), sigmas / spacing, fine)
     return resize(image_to_fourier(image), box_size) * (box_size / fine) ** 2
 
 

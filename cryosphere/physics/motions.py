@@ -51,8 +51,8 @@ def blended_motions(
     -------
     quat, translation : tensors of shape (batch, residue, 4) and (batch, residue, 3)
         Every point of residue r moves as ``x → R_r x + translation_r``. Dual quaternion linear blending
-        (Kavan et al., ACM Trans. Graph. 2008) with every quaternion on the hemisphere of the residue's dominant segment, so
-        that nothing shrinks where segments meet.
+        (Kavan et al., ACM Trans. Graph. 2008) with every quaternion on the hemisphere of the residue's dominant
+        segment, so that nothing shrinks where segments meet.
     """
     quat = motions.rotation_quat
     displacement = centres + motions.translation - _rotate(quat, centres.expand_as(motions.translation))
@@ -81,8 +81,8 @@ def sequential_motions(
 ) -> tuple[Float[Tensor, "batch residue 4"], Float[Tensor, "batch residue 3"]]:
     """Turn every residue by its share of each segment's rotation in turn about the origin, then translate.
 
-    The motion of the paper (arXiv 2407.01574, section 3): for s = 1 … S rotate by the fraction w_rs of the angle of segment s,
-    then add Σ_s w_rs t_s. Returns, like :func:`blended_motions`, one rigid motion per residue.
+    The motion of the paper (arXiv 2407.01574, section 3): for s = 1 … S rotate by the fraction w_rs of the angle
+    of segment s, then add Σ_s w_rs t_s. Returns, like :func:`blended_motions`, one rigid motion per residue.
     """
     rotvec = quat_to_rotvec(motions.rotation_quat)
     batch, n_segments = rotvec.shape[:2]

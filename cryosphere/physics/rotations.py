@@ -12,7 +12,7 @@ from torch import Tensor
 
 
 def euler_to_rotmat(
-    rot: Float[Tensor, "..."], tilt: Float[Tensor, "..."], psi: Float[Tensor, "..."]
+    rot: Float[Tensor, ...], tilt: Float[Tensor, ...], psi: Float[Tensor, ...]
 ) -> Float[Tensor, "... 3 3"]:
     """Turn RELION's Euler angles into its pose matrix A.
 
@@ -32,7 +32,7 @@ def euler_to_rotmat(
 
 def rotmat_to_euler(
     rotmat: Float[Tensor, "... 3 3"],
-) -> tuple[Float[Tensor, "..."], Float[Tensor, "..."], Float[Tensor, "..."]]:
+) -> tuple[Float[Tensor, ...], Float[Tensor, ...], Float[Tensor, ...]]:
     """Turn pose matrices A back into RELION's (rot, tilt, psi) in radians, tilt in [0, π].
 
     Written out rather than taken from ``matrix_to_euler_angles``, which has no answer at tilt 0 and π:

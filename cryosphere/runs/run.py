@@ -44,7 +44,13 @@ class Run:
     """
 
     def __init__(
-        self, layout: RunLayout, config: Config, table: ParticleTable, structure: Structure, model: CryoSphere, epoch: int
+        self,
+        layout: RunLayout,
+        config: Config,
+        table: ParticleTable,
+        structure: Structure,
+        model: CryoSphere,
+        epoch: int,
     ) -> None:
         self.layout, self.config, self.table, self.structure = layout, config, table, structure
         self.model, self.epoch = model.eval(), epoch
@@ -132,9 +138,7 @@ class Run:
     def _chunks(self, latent: Float[np.ndarray, "conformation latent"]) -> Iterator[torch.Tensor]:
         tensor = torch.as_tensor(np.asarray(latent), dtype=torch.float32)
         if tensor.ndim != 2 or tensor.shape[1] != self.latent_dim:
-            raise RunError(
-                f"latents: expected an array of shape (n, {self.latent_dim}), found {tuple(tensor.shape)}."
-            )
+            raise RunError(f"latents: expected an array of shape (n, {self.latent_dim}), found {tuple(tensor.shape)}.")
         for start in range(0, len(tensor), _CHUNK):
             yield tensor[start : start + _CHUNK].to(self.model.device)
 
@@ -156,7 +160,9 @@ class Run:
             yield batch, decoded.reshape(len(batch), -1, self.n_residues, 3).mean(1)
 
     def conformations(
-        self, latent: Float[np.ndarray, "conformation latent"] | None = None, particles: Int[np.ndarray, " n"] | None = None
+        self,
+        latent: Float[np.ndarray, "conformation latent"] | None = None,
+        particles: Int[np.ndarray, " n"] | None = None,
     ) -> Float[np.ndarray, "conformation residue 3"]:
         """Conformations at latents, or E[x | image] of particles given by input row.
 

@@ -17,7 +17,7 @@ from cryosphere.records import ParticleTable
 
 
 @dataclass(frozen=True)
-class OpticsGroup:
+class SimulatedOptics:
     """One optics group: kV, mm, fraction, and the phase plate's shift in radians."""
 
     voltage_kv: float = 300.0
@@ -41,8 +41,8 @@ class SimulationSettings:
     seed : int
         Of every random draw; the same seed gives the same files.
     forward : str
-        ``"atoms"``: every atom with its element's electron scattering factors, as exact Fourier sums. ``"residues"``:
-        one Gaussian per residue through ``physics.gaussians``, the renderer that trains.
+        ``"atoms"``: every atom with its element's electron scattering factors, as exact Fourier sums.
+        ``"residues"``: one Gaussian per residue through ``physics.gaussians``, the renderer that trains.
     b_factor : float or None
         B of every atom in Å²; None takes those of the structure file.
     shift_range : float
@@ -55,7 +55,7 @@ class SimulationSettings:
         Largest defocus_u - defocus_v in Å.
     ctf_b_factor : float
         B of the CTF's envelope, Å².
-    optics_groups : tuple of OpticsGroup
+    optics_groups : tuple of SimulatedOptics
         Particles go to them in turn.
     populations : tuple of float, optional
         Weight of every state; equal by default.
@@ -81,7 +81,7 @@ class SimulationSettings:
     defocus_range: tuple[float, float] = (10000.0, 25000.0)
     astigmatism: float = 500.0
     ctf_b_factor: float = 0.0
-    optics_groups: tuple[OpticsGroup, ...] = (OpticsGroup(),)
+    optics_groups: tuple[SimulatedOptics, ...] = (SimulatedOptics(),)
     populations: tuple[float, ...] | None = None
     nominal_state: int = 0
     write_clean: bool = False
@@ -148,25 +148,19 @@ def check_settings(settings: SimulationSettings, n_states: int) -> None:
 
 def _check_populations(weights: np.ndarray, n_states: int) -> None:
     if len(weights) != n_states:
-        raise ConfigError(
-            f"There are {len(weights)} populations for {n_states} states: give one weight per state."
-        )
+        raise ConfigError(f"There are {len(weights)} populations for {n_states} states: give one weight per state.")
     if not np.isfinite(weights).all() or (weights < 0).any() or weights.sum() == 0:
         raise ConfigError("The populations must be numbers of at least 0, not all 0.")
 
 
 def draw_states(settings: SimulationSettings, n_states: int, generator: torch.Generator) -> np.ndarray:
     """Draw the state of every particle, independently, by the populations."""
-    populations = (
-        np.ones(n_states) if settings.populations is None else np.asarray(settings.populations, float)
-    )
+    populations = np.ones(n_states) if settings.populations is None else np.asarray(settings.populations, float)
     weights = torch.as_tensor(populations / populations.sum())
     return torch.multinomial(weights, settings.n_particles, replacement=True, generator=generator).numpy()
 
 
-def draw_particles(
-    settings: SimulationSettings, star: Path, stack: Path, generator: torch.Generator
-) -> ParticleTable:
+def draw_particles(settings: SimulationSettings, star: Path, stack: Path, generator: torch.Generator) -> ParticleTable:
     """Draw poses, shifts and CTF parameters, as a table with one stack."""
     n = settings.n_particles
 
@@ -214,7 +208,7 @@ def optics_groups(
     spherical_aberration_mm: Sequence[float],
     amplitude_contrast: Sequence[float],
     phase_shift_deg: Sequence[float],
-) -> tuple[OpticsGroup, ...]:
+) -> tuple[SimulatedOptics, ...]:
     """Make optics groups from values that are each given never, once for all groups, or once per group.
 
     Raises
@@ -222,7 +216,7 @@ def optics_groups(
     ConfigError
         If the numbers of values disagree.
     """
-    default = OpticsGroup()
+    default = SimulatedOptics()
     columns = {
         "voltage": tuple(voltage_kv) or (default.voltage_kv,),
         "spherical aberration": tuple(spherical_aberration_mm) or (default.spherical_aberration_mm,),
@@ -236,9 +230,7 @@ def optics_groups(
                 f"The {name} is given {len(values)} times for {count} optics groups: give it once, or once per group."
             )
     spread = [values * (count if len(values) == 1 else 1) for values in columns.values()]
-    return tuple(
-        OpticsGroup(kv, cs, w, math.radians(phase)) for kv, cs, w, phase in zip(*spread, strict=True)
-    )
+    return tuple(SimulatedOptics(kv, cs, w, math.radians(phase)) for kv, cs, w, phase in zip(*spread, strict=True))
 
 
 def read_b_factor(text: str) -> float | None:
@@ -262,6 +254,4 @@ def read_populations(path: Path | None) -> tuple[float, ...] | None:
             f"{path} cannot be read ({error.strerror}): give a text file with one weight per state."
         ) from error
     except ValueError as error:
-        raise InputError(
-            f"{path} holds something other than numbers ({error}): give one weight per state."
-        ) from error
+        raise InputError(f"{path} holds something other than numbers ({error}): give one weight per state.") from error

@@ -1,8 +1,8 @@
 """Images and volumes of all atoms as exact Fourier sums.
 
-``F(k) = Σ_e f_e(|k|) Σ_{j of e} exp(-B_j k² / 4) exp(-2πi k·r_j)`` is evaluated at the frequencies of the box. The inner
-sum is separable in the axes, so that it is one matrix product per element and image. Nothing is windowed, gridded or
-aliased, and nothing is shared with the renderer that trains (``physics.gaussians``).
+``F(k) = Σ_e f_e(|k|) Σ_{j of e} exp(-B_j k² / 4) exp(-2πi k·r_j)`` is evaluated at the frequencies of the
+box. The inner sum is separable in the axes, so that it is one matrix product per element and image. Nothing
+is windowed, gridded or aliased, and nothing is shared with the renderer that trains (``physics.gaussians``).
 """
 
 from __future__ import annotations
@@ -100,15 +100,14 @@ def project_atoms(
     Returns
     -------
     complex tensor of shape (batch, y, x // 2 + 1)
-        In the form of ``fourier.image_to_fourier``; the image is the projected potential sampled at the pixels. What
-        lies outside the box comes in again on the other side: the caller sees to it that nothing does.
+        In the form of ``fourier.image_to_fourier``; the image is the projected potential sampled at the
+        pixels. What lies outside the box comes in again on the other side: the caller sees to it that nothing
+        does.
     """
     posed = torch.einsum("bij,baj->bai", rotmat[:, :2], positions) - shift[:, None]
     kx, ky = fourier.frequency_grid(box_size, pixel_size, positions.dtype, positions.device)
     total = torch.zeros(len(posed), *kx.shape, dtype=torch.complex64, device=positions.device)
-    for element, rows, b_factors in zip(
-        scatterers.elements, scatterers.rows, scatterers.b_factors, strict=True
-    ):
+    for element, rows, b_factors in zip(scatterers.elements, scatterers.rows, scatterers.b_factors, strict=True):
         x, y = posed[:, rows, 0], posed[:, rows, 1]
         along_x = _axis_factors(x, b_factors, box_size, pixel_size, half=True)
         along_y = _axis_factors(y, b_factors, box_size, pixel_size)
@@ -132,9 +131,7 @@ def atom_volume(
     kx, ky = fourier.frequency_grid(box_size, pixel_size, positions.dtype, positions.device)
     kz = torch.fft.fftfreq(box_size, d=pixel_size).to(positions)
     spectrum = torch.zeros(box_size, *kx.shape, dtype=torch.complex64, device=positions.device)
-    for element, rows, b_factors in zip(
-        scatterers.elements, scatterers.rows, scatterers.b_factors, strict=True
-    ):
+    for element, rows, b_factors in zip(scatterers.elements, scatterers.rows, scatterers.b_factors, strict=True):
         along_x = _axis_factors(positions[rows, 0], b_factors, box_size, pixel_size, half=True)
         along_y = _axis_factors(positions[rows, 1], b_factors, box_size, pixel_size)
         along_z = _axis_factors(positions[rows, 2], b_factors, box_size, pixel_size)

@@ -90,7 +90,8 @@ def conformations_from_models(path: Path) -> Conformations:
     structure, residue_positions, atom_positions = read_models(path)
     if len(residue_positions) < 2:
         raise InputError(
-            f"{path} has one model only, where at least two are needed: give a multi-model file, or a DCD or XTC "
+            f"{path} has one model only, where at least two are needed: give a multi-model file, or a DCD or "
+            "XTC "
             "trajectory with --topology, or use 'simulate hinge' to move one structure."
         )
     description = f"{len(residue_positions)} models of {Path(path).name}"
@@ -109,11 +110,11 @@ def conformations_from_trajectory(path: Path, topology: Path, stride: int = 1) -
     """
     from cryosphere.io.trajectories import read_trajectory
 
-    structure, residue_positions, atom_positions = read_trajectory(path, topology)
-    residue_positions, atom_positions = residue_positions[::stride], atom_positions[::stride]
+    structure, residue_positions, atom_positions = read_trajectory(path, topology, stride=stride)
     if len(residue_positions) < 2:
         raise InputError(
-            f"{path} gives {len(residue_positions)} frame with a stride of {stride}, where at least two states are "
+            f"{path} gives {len(residue_positions)} frame with a stride of {stride}, where at least two "
+            "states are "
             "needed: lower --stride or give a longer trajectory."
         )
     description = f"{len(residue_positions)} frames of {Path(path).name}"

@@ -1,4 +1,4 @@
-"""Electron scattering of atoms: sums of five Gaussians per element (International Tables C, table 4.3.2.2)."""
+"""Electron scattering of atoms: five Gaussians per element (International Tables C, table 4.3.2.2)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,9 @@ def element_coefficients(element: str) -> tuple[tuple[float, ...], tuple[float, 
     """
     import gemmi
 
-    coefficients = gemmi.Element(element).c4322
+    known = gemmi.Element(element)
+    # gemmi answers an unknown symbol with element 0, X, whose entry in the table means nothing.
+    coefficients = known.c4322 if known.atomic_number > 0 else None
     if coefficients is None:
         raise InputError(
             f"Element '{element}' has no electron scattering factor in the International Tables (H to Cf): "
@@ -54,8 +56,8 @@ def atom_gaussians(
     Returns
     -------
     amplitudes, sigmas : float64 arrays of shape (atom, 5)
-        Integrals (Å) and widths (Å): ``sigma² = (b + B) / (8 π²)``, since ``exp(-(b + B) k² / 4)`` is the Fourier
-        transform of a Gaussian of that width.
+        Integrals (Å) and widths (Å): ``sigma² = (b + B) / (8 π²)``, since ``exp(-(b + B) k² / 4)`` is the
+        Fourier transform of a Gaussian of that width.
     """
     amplitudes = np.empty((len(elements), N_GAUSSIANS))
     widths = np.empty((len(elements), N_GAUSSIANS))

@@ -7,10 +7,10 @@ from jaxtyping import Bool, Float
 
 
 def superposition(
-    moving: Float[np.ndarray, "*batch point 3"],
+    moving: Float[np.ndarray, "... point 3"],
     fixed: Float[np.ndarray, "*#batch point 3"],
     weights: Float[np.ndarray, "*#batch point"] | None = None,
-) -> tuple[Float[np.ndarray, "*batch 3 3"], Float[np.ndarray, "*batch 3"]]:
+) -> tuple[Float[np.ndarray, "... 3 3"], Float[np.ndarray, "... 3"]]:
     """Find the rigid motion that brings points onto others with the least squared distance.
 
     Parameters
@@ -36,7 +36,7 @@ def superposition(
     return rotmat, centre_fixed - np.einsum("...ij,...j->...i", rotmat, centre_moving)
 
 
-def nearest_rotmat(matrix: Float[np.ndarray, "*batch 3 3"]) -> Float[np.ndarray, "*batch 3 3"]:
+def nearest_rotmat(matrix: Float[np.ndarray, "... 3 3"]) -> Float[np.ndarray, "... 3 3"]:
     """Proper rotation R that maximises tr(Rᵀ M)."""
     left, _, right = np.linalg.svd(matrix)
     sign = np.sign(np.linalg.det(left @ right))
@@ -45,17 +45,15 @@ def nearest_rotmat(matrix: Float[np.ndarray, "*batch 3 3"]) -> Float[np.ndarray,
     return left @ right
 
 
-def rmsd(
-    first: Float[np.ndarray, "*batch point 3"], second: Float[np.ndarray, "*batch point 3"]
-) -> np.ndarray:
+def rmsd(first: Float[np.ndarray, "... point 3"], second: Float[np.ndarray, "... point 3"]) -> np.ndarray | np.floating:
     """Root mean squared distance of matching points, without superposition (Å)."""
     return np.sqrt(((first - second) ** 2).sum(-1).mean(-1))
 
 
 def frame_from_directions(
-    first: Float[np.ndarray, "*batch 3"], second: Float[np.ndarray, "*batch 3"]
-) -> Float[np.ndarray, "*batch 3 3"]:
-    """Right-handed orthonormal frames (columns): along ``first``, towards ``second``, and their cross product."""
+    first: Float[np.ndarray, "... 3"], second: Float[np.ndarray, "... 3"]
+) -> Float[np.ndarray, "... 3 3"]:
+    """Right-handed orthonormal frames (columns): along ``first``, towards ``second``, their product."""
     e1 = first / np.linalg.norm(first, axis=-1, keepdims=True)
     e2 = second - (second * e1).sum(-1, keepdims=True) * e1
     e2 = e2 / np.linalg.norm(e2, axis=-1, keepdims=True)

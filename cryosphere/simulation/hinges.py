@@ -48,28 +48,26 @@ def read_hinges(
     n_states: int = 61,
     seed: int = 0,
 ) -> Conformations:
-    """Read a structure and turn parts of it: one entry of ``moving``, ``angles`` (radians) and an axis per hinge.
+    """Read a structure and turn parts of it; ``moving``, ``angles`` (radians) and an axis for each hinge.
 
-    The axes are all through residues (``axis_residues``), or all given by direction and point (``axes``, ``points``).
+    The axes are all through residues (``axis_residues``), or all given by direction and point (``axes``,
+    ``points``).
     """
     from cryosphere.io.structures import read_structure
 
     structure = read_structure(path)
     if bool(axis_residues) == bool(axes):
-        raise ConfigError(
-            "A hinge needs one axis: two residues (--axis-residues) or a direction (--axis) and --point."
-        )
+        raise ConfigError("A hinge needs one axis: two residues (--axis-residues) or a direction (--axis) and --point.")
     if axis_residues:
         lines = [axis_through_residues(structure, *pair) for pair in axis_residues]
     elif len(axes) != len(points):
-        raise ConfigError(
-            f"There are {len(axes)} axis directions and {len(points)} points: each axis needs a point."
-        )
+        raise ConfigError(f"There are {len(axes)} axis directions and {len(points)} points: each axis needs a point.")
     else:
         lines = [(np.array(axis), np.array(point)) for axis, point in zip(axes, points, strict=True)]
     if not len(moving) == len(angles) == len(lines):
         raise ConfigError(
-            f"There are {len(moving)} moving parts, {len(angles)} angle ranges and {len(lines)} axes: each hinge needs "
+            f"There are {len(moving)} moving parts, {len(angles)} angle ranges and {len(lines)} axes: each "
+            "hinge needs "
             "one of each."
         )
     hinges = [Hinge(part, turn, *line) for part, turn, line in zip(moving, angles, lines, strict=True)]
@@ -90,9 +88,7 @@ def axis_through_residues(
         points.append(structure.residue_positions[rows[0]])
     direction = points[1] - points[0]
     if np.linalg.norm(direction) == 0:
-        raise ConfigError(
-            f"The axis residues '{first}' and '{second}' are at one point: name two residues apart."
-        )
+        raise ConfigError(f"The axis residues '{first}' and '{second}' are at one point: name two residues apart.")
     return direction, points[0]
 
 
@@ -116,9 +112,7 @@ def hinge_angles(hinges: list[Hinge], n_states: int, seed: int) -> Float[np.ndar
     return np.random.default_rng(seed).uniform(low, high, (n_states, len(hinges)))
 
 
-def hinge_conformations(
-    structure: Structure, hinges: list[Hinge], n_states: int = 61, seed: int = 0
-) -> Conformations:
+def hinge_conformations(structure: Structure, hinges: list[Hinge], n_states: int = 61, seed: int = 0) -> Conformations:
     """Turn parts of a structure rigidly.
 
     Parameters
@@ -128,7 +122,8 @@ def hinge_conformations(
     hinges : list of Hinge
         Applied one after the other, each about its axis in the frame of the structure as read.
     n_states : int
-        Number of states; one hinge runs through its angles evenly, several are drawn independently and uniformly.
+        Number of states; one hinge runs through its angles evenly, several are drawn independently and
+        uniformly.
     seed : int
         Of those draws.
 

@@ -22,7 +22,8 @@ def select_residues(structure: Structure, selection: str) -> Bool[np.ndarray, " 
     structure : Structure
         Where to look.
     selection : str
-        Parts with commas between: ``B`` (a chain), ``A:12`` (a residue), ``A:1-120`` (a range, both ends included).
+        Parts with commas between: ``B`` (a chain), ``A:12`` (a residue), ``A:1-120`` (a range, both ends
+        included).
 
     Returns
     -------
@@ -38,7 +39,8 @@ def select_residues(structure: Structure, selection: str) -> Bool[np.ndarray, " 
         match = _RANGE.match(part.strip())
         if match is None:
             raise ConfigError(
-                f"Cannot read '{part.strip()}' in the residues '{selection}': write a chain (B), a residue (A:12) or a "
+                f"Cannot read '{part.strip()}' in the residues '{selection}': write a chain (B), a residue "
+                "(A:12) or a "
                 "range (A:1-120), with commas between."
             )
         chosen |= _select_part(structure, part.strip(), match)
@@ -128,7 +130,8 @@ def match_residues(
     smaller = min(first.n_residues, second.n_residues)
     if len(pairs) < max(3, 0.5 * smaller):
         raise InputError(
-            f"{first.source} and {second.source} share {len(pairs)} residues of chain, number and name, where at least "
+            f"{first.source} and {second.source} share {len(pairs)} residues of chain, number and name, "
+            "where at least "
             f"half of {smaller} are needed: give two conformations of one molecule, numbered alike."
         )
     rows_first, rows_second = np.array(pairs).T
@@ -140,7 +143,8 @@ def match_residues(
     for structure, rows in ((first, rows_first), (second, rows_second)):
         if len(rows) < structure.n_residues:
             notes.append(
-                f"{structure.n_residues - len(rows)} of {structure.n_residues} residues of {structure.source} have no "
+                f"{structure.n_residues - len(rows)} of {structure.n_residues} residues of "
+                f"{structure.source} have no "
                 "partner in the other conformation and were left out."
             )
     return rows_first, rows_second, tuple(notes)

@@ -1,4 +1,4 @@
-"""Simulate a particle set: conformations → images with noise, STAR file, nominal structure and truth folder."""
+"""Simulate a particle set: conformations → noisy images, STAR file, nominal structure, truth folder."""
 
 from __future__ import annotations
 
@@ -17,11 +17,12 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from cryosphere.errors import ConfigError, InputError
+from cryosphere.io import star
 from cryosphere.io.mrc import write_stack, write_volume
-from cryosphere.io.star import write_particles
 from cryosphere.io.structures import write_models
 from cryosphere.physics import fourier, gaussians
 from cryosphere.physics.ctf import contrast_transfer
+from cryosphere.physics.rotations import rotmat_to_euler
 from cryosphere.records import ParticleTable
 from cryosphere.simulation import truth
 from cryosphere.simulation.acquisition import SimulationSettings, check_settings, draw_particles, draw_states
@@ -51,9 +52,9 @@ Progress = Callable[[str, int, int], None]
 class SimulationSummary:
     """What was written: counts, box, and how far the states are apart (Å).
 
-    ``end_to_end_rmsd`` is between the first and last state; ``nominal_rmsd`` and ``mean_structure_rmsd`` are means over
-    particles of the RMSD between the true state and the nominal structure or the mean of all true states, which is the
-    best single structure. Residue positions, no superposition.
+    ``end_to_end_rmsd`` is between the first and last state; ``nominal_rmsd`` and ``mean_structure_rmsd`` are
+    means over particles of the RMSD between the true state and the nominal structure or the mean of all true
+    states, which is the best single structure. Residue positions, no superposition.
     """
 
     folder: Path
@@ -72,8 +73,10 @@ class SimulationSummary:
         return [
             f"{self.n_particles} images of {self.box_size} pixels ({self.pixel_size:g} Å), SNR {self.snr:g}, "
             f"from {self.n_states} states: {self.folder}",
-            f"RMSD of the last state to the first {self.end_to_end_rmsd:.2f} Å; of the true states, mean over images, to "
-            f"the nominal structure {self.nominal_rmsd:.2f} Å, to their mean structure {self.mean_structure_rmsd:.2f} Å",
+            f"RMSD of the last state to the first {self.end_to_end_rmsd:.2f} Å; of the true states, mean "
+            "over images, to "
+            f"the nominal structure {self.nominal_rmsd:.2f} Å, to their mean structure "
+            f"{self.mean_structure_rmsd:.2f} Å",
         ]
 
 
@@ -128,9 +131,9 @@ def simulate(
         _check_fit(conformations, settings, table)
         imager = _Imager(conformations, settings)
         scale = _write_images(folder, imager, table, state, generator, progress)
-        write_particles(folder / STAR, table)
+        _write_star(folder / STAR, table, settings)
         nominal = conformations.state(settings.nominal_state)
-        write_models(folder / NOMINAL, nominal, nominal.atoms.positions[None])
+        write_models(folder / NOMINAL, nominal, nominal.atoms.positions[None], frame="model")
         info = _describe(conformations, settings, scale)
         truth.write_truth(folder / TRUTH, conformations.residue_positions, state, info)
         _write_volumes(folder / TRUTH / truth.VOLUMES, imager, scale, progress)
@@ -161,7 +164,7 @@ class _Imager:
         return images_per_chunk(self.scatterers.n_atoms, self.settings.box_size)
 
     def images(
-        self, table: ParticleTable, state: Int[np.ndarray, " n"], rows: np.ndarray
+        self, table: ParticleTable, state: Int[np.ndarray, " particle"], rows: np.ndarray
     ) -> Float[Tensor, "n y x"]:
         """Clean images, with CTF, of some rows of the table."""
         box_size, pixel_size = self.settings.box_size, self.settings.pixel_size
@@ -171,9 +174,7 @@ class _Imager:
             posed = torch.einsum("bij,brj->bri", rotmat, self.residue_positions[picked])
             posed[..., :2] -= shift[:, None]
             identity = torch.eye(3, device=self.device).expand_as(rotmat)
-            spectrum = gaussians.project_fourier(
-                posed, self.amplitudes, self.sigmas, identity, box_size, pixel_size
-            )
+            spectrum = gaussians.project_fourier(posed, self.amplitudes, self.sigmas, identity, box_size, pixel_size)
         else:
             positions = self.atom_positions[picked]
             spectrum = project_atoms(positions, self.scatterers, rotmat, shift, box_size, pixel_size)
@@ -192,13 +193,14 @@ def scatterers_of(conformations: Conformations, settings: SimulationSettings) ->
     b_factors = atoms.b_factors if settings.b_factor is None else np.full(atoms.n_atoms, settings.b_factor)
     if b_factors.min() < 0:
         raise ConfigError(
-            f"{conformations.structure.source} has negative B factors ({b_factors.min():g} Å²): give --b-factor a number."
+            f"{conformations.structure.source} has negative B factors ({b_factors.min():g} Å²): give "
+            "--b-factor a number."
         )
     return group_scatterers(atoms.elements, b_factors)
 
 
 def _write_images(folder, imager, table, state, generator, progress) -> float:
-    """Write the stack: clean images to a scratch file first, since their variance sets the scale; returns the scale."""
+    """Write the stack by way of a scratch file, as the clean images' variance sets the scale."""
     settings, n = imager.settings, table.n_particles
     scratch = folder / "clean.scratch"
     clean = np.memmap(scratch, np.float32, "w+", shape=(n, settings.box_size, settings.box_size))
@@ -234,8 +236,32 @@ def _write_images(folder, imager, table, state, generator, progress) -> float:
     return scale
 
 
+def _write_star(path: Path, table: ParticleTable, settings: SimulationSettings) -> None:
+    """Write the particle table in RELION 3.1 form, with the stack beside it."""
+    angles = torch.stack(rotmat_to_euler(torch.as_tensor(table.rotmat)), dim=-1)
+    groups = [
+        star.OpticsGroup(name, optics.voltage_kv, optics.spherical_aberration_mm, optics.amplitude_contrast)
+        for name, optics in zip(table.optics_group_names, settings.optics_groups, strict=True)
+    ]
+    star.write_particles(
+        path,
+        image_names=[star.image_name(int(index), STACK) for index in table.image_index],
+        angles_deg=np.degrees(angles.numpy()),
+        shift=table.shift,
+        defocus_u=table.defocus_u,
+        defocus_v=table.defocus_v,
+        defocus_angle_deg=np.degrees(table.defocus_angle),
+        phase_shift_deg=np.degrees(table.phase_shift),
+        optics_groups=groups,
+        optics_group=table.optics_group,
+        box_size=table.box_size,
+        pixel_size=table.pixel_size,
+        extra={"rlnCtfBfactor": table.b_factor, "rlnCtfScalefactor": table.scale},
+    )
+
+
 def _write_volumes(folder, imager, scale, progress) -> None:
-    """Write volumes of evenly spread states, on the images' scale, voxel n // 2 at the origin of the model frame."""
+    """Write volumes of evenly spread states on the images' scale; voxel n // 2 is the origin."""
     settings, n_states = imager.settings, len(imager.atom_positions)
     states = np.unique(np.linspace(0, n_states - 1, settings.n_volumes).round().astype(int))
     if len(states) == 0:
@@ -257,7 +283,8 @@ def _check_fit(conformations: Conformations, settings: SimulationSettings, table
     if farthest > half:
         needed = 2 * int(np.ceil(farthest / settings.pixel_size))
         raise ConfigError(
-            f"The atoms reach {radius:.0f} Å from the centre, {farthest:.0f} Å with the shifts, but half the box is "
+            f"The atoms reach {radius:.0f} Å from the centre, {farthest:.0f} Å with the shifts, but half the "
+            "box is "
             f"{half:.0f} Å: use a box of at least {needed} pixels or a larger pixel size."
         )
 
@@ -317,12 +344,11 @@ def _folder_output(out: Path, overwrite: bool) -> Iterator[Path]:
     """Yield a temporary folder beside ``out`` that takes its name when the block ends without an error."""
     if out.exists():
         if not overwrite:
-            raise InputError(
-                f"{out} exists and nothing is overwritten; pass --overwrite or choose another folder."
-            )
+            raise InputError(f"{out} exists and nothing is overwritten; pass --overwrite or choose another folder.")
         if not _is_simulation(out):
             raise InputError(
-                f"{out} exists and is not a folder written by '{PROGRAM}', so --overwrite does not replace it; "
+                f"{out} exists and is not a folder written by '{PROGRAM}', so --overwrite does not replace "
+                "it; "
                 "choose another folder."
             )
     temporary = out.with_name(f".{out.name}.{secrets.token_hex(4)}.partial")

@@ -53,9 +53,7 @@ def read_path(first: Path, second: Path, n_states: int = 50, align: str = "all")
     return replace(states, notes=(note, *states.notes))
 
 
-def superpose_structure(
-    moving: Structure, fixed: Structure, selection: str | None = None
-) -> tuple[Structure, str]:
+def superpose_structure(moving: Structure, fixed: Structure, selection: str | None = None) -> tuple[Structure, str]:
     """Superpose a structure on another by the residues that they share.
 
     Parameters
@@ -77,7 +75,8 @@ def superpose_structure(
         kept = select_residues(fixed, selection)[rows_fixed]
         if kept.sum() < 3:
             raise ConfigError(
-                f"The residues to superpose on, '{selection}', are {kept.sum()} of those that both structures have: "
+                f"The residues to superpose on, '{selection}', are {kept.sum()} of those that both "
+                "structures have: "
                 "name at least three."
             )
         rows_fixed, rows_moving = rows_fixed[kept], rows_moving[kept]
@@ -112,9 +111,10 @@ def conformation_path(first: Structure, second: Structure, n_states: int = 50) -
     Returns
     -------
     Conformations
-        The first and last state are the two structures, over the residues that they share. Consecutive Cα–Cα (C1′)
-        distances are interpolated between those of the ends. Atoms keep their place in their residue's local frame,
-        interpolated between the ends; atoms that only the first structure has keep their place in the frame.
+        The first and last state are the two structures, over the residues that they share. Consecutive Cα–Cα
+        (C1′) distances are interpolated between those of the ends. Atoms keep their place in their residue's
+        local frame, interpolated between the ends; atoms that only the first structure has keep their place
+        in the frame.
     """
     if n_states < 2:
         raise ConfigError(f"--states is {n_states}: at least 2 are needed.")
@@ -164,9 +164,7 @@ def _even_fractions(fractions, states, n_states) -> Float[np.ndarray, " state"]:
     return even
 
 
-def path_geometry(
-    states: Float[np.ndarray, "state residue 3"], bonded: Bool[np.ndarray, " bond"]
-) -> PathGeometry:
+def path_geometry(states: Float[np.ndarray, "state residue 3"], bonded: Bool[np.ndarray, " bond"]) -> PathGeometry:
     """Measure a path: bond deviation from the straight interpolation of the ends', clashes, evenness."""
     bonds = np.linalg.norm(np.diff(states, axis=1), axis=-1)[:, bonded]
     low, high = np.minimum(bonds[0], bonds[-1]), np.maximum(bonds[0], bonds[-1])
@@ -191,9 +189,7 @@ def _matching_atoms(first: Structure, second: Structure) -> Int[np.ndarray, " at
     """Row in the second structure of every atom of the first, -1 where there is none."""
     where = {
         (int(residue), str(name)): row
-        for row, (residue, name) in enumerate(
-            zip(second.atoms.residue_index, second.atoms.names, strict=True)
-        )
+        for row, (residue, name) in enumerate(zip(second.atoms.residue_index, second.atoms.names, strict=True))
     }
     keys = zip(first.atoms.residue_index, first.atoms.names, strict=True)
     return np.array([where.get((int(residue), str(name)), -1) for residue, name in keys])
@@ -202,7 +198,7 @@ def _matching_atoms(first: Structure, second: Structure) -> Int[np.ndarray, " at
 def _carry_atoms(
     first: Structure, second: Structure, residues: Float[np.ndarray, "state residue 3"]
 ) -> tuple[Float[np.ndarray, "state atom 3"], int]:
-    """Place atoms in every state by their residue's frame, and count those that the second structure lacks."""
+    """Place atoms in every state by their residue's frame; count those that the second structure lacks."""
     frames = _residue_frames(first, second, residues)
     partner = _matching_atoms(first, second)
     owner = first.atoms.residue_index
@@ -218,7 +214,7 @@ def _carry_atoms(
 def _residue_frames(
     first: Structure, second: Structure, residues: Float[np.ndarray, "state residue 3"]
 ) -> Float[np.ndarray, "state residue 3 3"]:
-    """Frames by the chain's trace; a residue in too short a stretch turns as its own atoms do between the ends."""
+    """Frames by the chain's trace; in too short a stretch a residue turns as its own atoms do."""
     frames, defined = trace_frames(residues, first.bonded)
     partner = _matching_atoms(first, second)
     fraction = np.linspace(0, 1, len(residues))[:, None]

@@ -1,4 +1,4 @@
-"""Where the small input files that come with the package lie, in an installed wheel and in a source checkout."""
+"""Where the small files that come with the package lie, in an installed wheel and in a source checkout."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """Missing atoms from residue templates, for models that have only a backbone or only Cα atoms.
 
-Templates (``data/residue_templates.json``) hold each amino acid's heavy atoms as they were observed, so that bond lengths
-and angles are right. They are placed rigidly, on N, Cα, C where these exist, else on the trace of the neighbouring Cα.
+Templates (``data/residue_templates.json``) hold each amino acid's heavy atoms as they were observed, so that
+bond lengths and angles are right. They are placed rigidly, on N, Cα, C where these exist, else on the trace
+of the neighbouring Cα.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ COMPACT_TRACE_LIMIT = 6.1
 
 @dataclass(frozen=True)
 class ResidueTemplate:
-    """Heavy atoms of one amino acid in its backbone frame: origin Cα, first axis to C, second towards N (Å)."""
+    """Heavy atoms of an amino acid in its backbone frame: origin Cα, first axis to C, second towards N; Å."""
 
     names: tuple[str, ...]
     elements: tuple[str, ...]
@@ -35,7 +36,7 @@ class ResidueTemplate:
 
 @dataclass(frozen=True)
 class _Placement:
-    """Atoms to add to one residue: its row, the template, which template atoms, and the rows of N, Cα, C (or None)."""
+    """Atoms to add to a residue: its row, which atoms of the template, the rows of N, Cα, C (or None)."""
 
     residue: int
     template: ResidueTemplate
@@ -122,7 +123,8 @@ def add_missing_atoms(
     Returns
     -------
     structure : Structure
-        With the new atoms after those of their residue, B factor of the residue's Cα, and a note that says how many.
+        With the new atoms after those of their residue, B factor of the residue's Cα, and a note that says
+        how many.
     atom_positions : array of shape (state, atom2, 3)
     """
     placements, unknown = _find_placements(structure)

@@ -1,9 +1,9 @@
 """Paths between two Cα traces that keep local distances.
 
-First guess: as-rigid-as-possible interpolation (Alexa, Cohen-Or, Levin, SIGGRAPH 2000) on the graph of contacts, which
-turns neighbourhoods instead of squeezing them. Then, per state, a distance-constrained correction in the manner of
-elastic network interpolation (Kim, Jernigan, Chirikjian, Biophys. J. 83, 1620, 2002): every kept distance is to be the
-interpolation of its two end values; chain bonds are met exactly.
+First guess: as-rigid-as-possible interpolation (Alexa, Cohen-Or, Levin, SIGGRAPH 2000) on the graph of
+contacts, which turns neighbourhoods instead of squeezing them. Then, per state, a distance-constrained
+correction in the manner of elastic network interpolation (Kim, Jernigan, Chirikjian, Biophys. J. 83, 1620,
+2002): every kept distance is to be the interpolation of its two end values; chain bonds are met exactly.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ CONTACT_CUTOFF = 10.0
 # Distance of Cα atoms that are not chain neighbours below which the correction pushes them apart, Å.
 CLOSEST_APPROACH = 4.0
 BOND_WEIGHT, NEAR_WEIGHT, CONTACT_WEIGHT, CLASH_WEIGHT = 100.0, 5.0, 0.3, 10.0
-# Weight of a contact that only one of the ends has, or of a tie between unconnected parts, in the first guess.
+# Weight of a contact that only one of the ends has, or of a tie between unconnected parts, in the first
+# guess.
 LOOSE_WEIGHT = 0.01
 _DAMPING = 0.05
 _CORRECTION_STEPS = 8
@@ -72,7 +73,7 @@ class TraceInterpolation:
         self._gauge = (1 / (1 + moved)) / (1 / (1 + moved)).sum()
 
     def guess(self, fraction: float) -> Float[np.ndarray, "point 3"]:
-        """As-rigid-as-possible state: edges turn with their ends' neighbourhoods and interpolate in that frame."""
+        """As-rigid-as-possible state: edges turn with their ends' neighbourhoods, interpolated there."""
         i, j = self._edges.T
         edge_first, edge_second = self.first[i] - self.first[j], self.second[i] - self.second[j]
         wanted = np.zeros_like(edge_first)
@@ -89,7 +90,7 @@ class TraceInterpolation:
         return points + self._gauge @ (straight - points)
 
     def refine(self, points: Float[np.ndarray, "point 3"], fraction: float) -> Float[np.ndarray, "point 3"]:
-        """Correct a guess so that distances are those interpolated between the ends, chain bonds to 1e-4 Å."""
+        """Correct a guess to the distances interpolated between the ends, chain bonds to 1e-5 Å."""
         target = self._pairs.target(fraction)
         for _ in range(_CORRECTION_STEPS):
             clashes = self._clashes(points)
@@ -121,12 +122,11 @@ class TraceInterpolation:
 
     def _measure(self, index, weight) -> _Pairs:
         first, second = (
-            np.linalg.norm(ends[index[:, 0]] - ends[index[:, 1]], axis=1)
-            for ends in (self.first, self.second)
+            np.linalg.norm(ends[index[:, 0]] - ends[index[:, 1]], axis=1) for ends in (self.first, self.second)
         )
         return _Pairs(index, first, second, weight)
 
-    def _contacts(self) -> tuple[Int[np.ndarray, "pair 2"], Int[np.ndarray, "pair 2"]]:
+    def _contacts(self) -> tuple[Int[np.ndarray, "lasting 2"], Int[np.ndarray, "loose 2"]]:
         """Pairs within the cutoff in both ends, and those in one end only."""
         n = len(self.first)
         codes = []
@@ -152,7 +152,7 @@ class TraceInterpolation:
         return self._measure(index, np.repeat([BOND_WEIGHT, NEAR_WEIGHT, CONTACT_WEIGHT], sizes))
 
     def _graph(self) -> tuple[Int[np.ndarray, "edge 2"], Float[np.ndarray, " edge"]]:
-        """Edges of the first guess: lasting contacts and bonds, weak ties for the rest, one connected piece."""
+        """Edges of the first guess: lasting contacts and bonds, weak ties else, one connected piece."""
         both, one = self._contacts()
         edges = np.concatenate([both, self._bonds, one])
         weights = np.repeat([1.0, 5.0, LOOSE_WEIGHT], [len(both), len(self._bonds), len(one)])
@@ -205,7 +205,7 @@ class TraceInterpolation:
         return solve
 
     def _clashes(self, points) -> _Pairs:
-        """Pairs too near each other that are no chain neighbours; they go to the ends' distance if that is less."""
+        """Pairs too near each other that are no chain neighbours; the ends' distance is enough for them."""
         index = cKDTree(points).query_pairs(CLOSEST_APPROACH, output_type="ndarray")
         index = index[index[:, 1] - index[:, 0] > 2]
         pairs = self._measure(index, np.full(len(index), CLASH_WEIGHT))

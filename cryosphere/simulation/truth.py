@@ -1,7 +1,8 @@
 """The truth folder: what was simulated, in a form that other programs can write and read too.
 
-``coordinates.npy`` float32 (state, residue, 3), Å, origin at the box centre, residues as in the nominal structure;
-``state.npy`` int (particle,); ``info.json``. Optional: ``clean.mrcs`` and ``volumes/state_NNNN.mrc``.
+``coordinates.npy`` float32 (state, residue, 3), Å, origin at the box centre, residues as in the nominal
+structure; ``state.npy`` int (particle,); ``info.json``. Optional: ``clean.mrcs`` and
+``volumes/state_NNNN.mrc``.
 """
 
 from __future__ import annotations
@@ -74,16 +75,10 @@ def read_truth(folder: Path) -> Truth:
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise InputError(
-            f"The truth folder {folder} does not exist: give the folder 'truth' of a simulated set."
-        )
+        raise InputError(f"The truth folder {folder} does not exist: give the folder 'truth' of a simulated set.")
     coordinates = _read_array(folder / COORDINATES)
     state = _read_array(folder / STATE)
-    if (
-        coordinates.ndim != 3
-        or coordinates.shape[2] != 3
-        or not np.issubdtype(coordinates.dtype, np.floating)
-    ):
+    if coordinates.ndim != 3 or coordinates.shape[2] != 3 or not np.issubdtype(coordinates.dtype, np.floating):
         raise InputError(
             f"{folder / COORDINATES} has the shape {coordinates.shape} and type {coordinates.dtype}: "
             "expected floats of shape (state, residue, 3)."
@@ -96,13 +91,12 @@ def read_truth(folder: Path) -> Truth:
         )
     if state.size and not (0 <= state.min() and state.max() < len(coordinates)):
         raise InputError(
-            f"{folder / STATE} names states {state.min()} to {state.max()}, but {COORDINATES} has {len(coordinates)} "
+            f"{folder / STATE} names states {state.min()} to {state.max()}, but {COORDINATES} has "
+            f"{len(coordinates)} "
             f"(0 to {len(coordinates) - 1})."
         )
     info = _read_info(folder / INFO, coordinates.shape[1])
-    return Truth(
-        coordinates.astype(np.float32, copy=False), state.astype(np.int64, copy=False), info, _volumes(folder)
-    )
+    return Truth(coordinates.astype(np.float32, copy=False), state.astype(np.int64, copy=False), info, _volumes(folder))
 
 
 def _read_array(path: Path) -> np.ndarray:
@@ -126,9 +120,7 @@ def _read_info(path: Path, n_residues: int) -> dict:
     bodies = info.get("bodies") or []
     rows = [row for body in bodies for row in body]
     if any(not isinstance(row, int) or not 0 <= row < n_residues for row in rows):
-        raise InputError(
-            f"'bodies' in {path} names residues outside 0 to {n_residues - 1}: correct the lists."
-        )
+        raise InputError(f"'bodies' in {path} names residues outside 0 to {n_residues - 1}: correct the lists.")
     return info
 
 

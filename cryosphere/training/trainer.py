@@ -131,9 +131,7 @@ class Trainer:
     def _step(self, batch: ParticleBatch) -> LossTerms:
         """One optimiser step; stops before it if the loss is not finite."""
         fraction = self._fraction()
-        factor = learning_rate_factor(
-            self.config.training.lr_schedule, fraction, self.config.training.lr_milestones
-        )
+        factor = learning_rate_factor(self.config.training.lr_schedule, fraction, self.config.training.lr_milestones)
         for group in self.optimiser.param_groups:
             group["lr"] = group["base_lr"] * factor
         weights = kl_weights(self.config.loss.kl_schedule, fraction)
@@ -294,13 +292,17 @@ def split_held_out(
 
 
 def _make_optimiser(model: CryoSphere, config: Config) -> torch.optim.Optimizer:
-    """Adam with one rate for networks and one for segmentation posteriors and free latents."""
-    slow, fast = [], []
-    for name, parameter in model.named_parameters():
-        free = name.startswith("encoder") and isinstance(model.encoder, FreeLatents)
-        (fast if free or name.startswith("segmentation") else slow).append(parameter)
-    rates = (config.training.learning_rate, config.training.segmentation_learning_rate)
-    groups = [{"params": p, "lr": r, "base_lr": r} for p, r in zip((slow, fast), rates, strict=True)]
+    """Adam with a rate each for networks, segmentation posteriors and free latents."""
+    training = config.training
+    encoder = training.latent_learning_rate if isinstance(model.encoder, FreeLatents) else training.learning_rate
+    rates = {
+        "decoder": training.learning_rate,
+        "encoder": encoder,
+        "segmentation": training.segmentation_learning_rate,
+    }
+    groups = [
+        {"params": list(getattr(model, name).parameters()), "lr": rate, "base_lr": rate} for name, rate in rates.items()
+    ]
     return torch.optim.Adam(groups)
 
 

@@ -80,7 +80,7 @@ def optics_groups(box_size: int, pixel_size: float) -> list[list]:
 
 
 def compare_below_nyquist(ours: np.ndarray, theirs: np.ndarray, limit: float = 0.9) -> tuple[float, float, np.ndarray]:
-    """Correlation, scale (theirs ≈ scale · ours) and correlation of every shell below ``limit`` Nyquist, DC left out."""
+    """Correlation, scale (theirs ≈ scale · ours), correlation of every shell; below ``limit`` Nyquist, without DC."""
     box_size = ours.shape[-1]
     frequency = np.fft.fftfreq(box_size)
     radius = np.hypot(frequency[:, None], frequency[None, :]) * box_size

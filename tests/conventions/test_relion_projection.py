@@ -33,9 +33,7 @@ def tensor(values):
 def our_images(positions, amplitudes, sigmas, rows, optics):
     """Posed, shifted, CTF-applied images through the package's physics."""
     columns = {name: np.array([row[i] for row in rows]) for i, name in enumerate(relion.PARTICLE_COLUMNS[:-1])}
-    rotmat = euler_to_rotmat(
-        *(tensor(np.radians(columns[f"rlnAngle{name}"])) for name in ("Rot", "Tilt", "Psi"))
-    )
+    rotmat = euler_to_rotmat(*(tensor(np.radians(columns[f"rlnAngle{name}"])) for name in ("Rot", "Tilt", "Psi")))
     group = columns["rlnOpticsGroup"].astype(int) - 1
     ctf = CTFParameters(
         defocus_u=tensor(columns["rlnDefocusU"]),
@@ -87,8 +85,10 @@ def test_projection_equals_the_exact_fourier_sum(box_size, sigma_per_pixel):
     ).numpy()
     k = np.fft.fftfreq(box_size, PIXEL)
     posed = np.einsum("bij,rj->bri", rotmat.numpy(), positions)
-    phase = -2j * np.pi * (
-        posed[:, :, 0, None, None] * k[None, None, None, :] + posed[:, :, 1, None, None] * k[None, None, :, None]
+    phase = (
+        -2j
+        * np.pi
+        * (posed[:, :, 0, None, None] * k[None, None, None, :] + posed[:, :, 1, None, None] * k[None, None, :, None])
     )
     decay = np.exp(-2 * np.pi**2 * sigmas[:, None, None] ** 2 * (k[:, None] ** 2 + k[None, :] ** 2))
     spectrum = (amplitudes[:, None, None] * decay * np.exp(phase)).sum(1)

@@ -1,0 +1,1 @@
+"""The nominal structure between its file and the model."""

@@ -1,0 +1,188 @@
+"""Known motion recovered, and a killed run continued bit for bit."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from cryosphere.config import parse_config
+from cryosphere.errors import RunError
+from cryosphere.runs.checkpoints import load_checkpoint
+from cryosphere.runs.layout import RunLayout
+from cryosphere.runs.run import Run
+from cryosphere.training.train import train
+from cryosphere.training.trainer import has_flattened, split_held_out
+from tests.particle_sets import configuration, write_particle_set
+
+
+@pytest.fixture(scope="module")
+def particle_set(tmp_path_factory):
+    return write_particle_set(tmp_path_factory.mktemp("training") / "set", 600, snr=0.5)
+
+
+def rmsd_to_truth(run: Run, folder: Path) -> tuple[float, float]:
+    """Mean per-image RMSD of E[x | image], and of the best single structure."""
+    truth = np.load(folder / "truth" / "coordinates.npy")[np.load(folder / "truth" / "state.npy")]
+    predicted = run.conformations()
+
+    def mean_rmsd(positions):
+        return np.sqrt(((positions - truth) ** 2).sum(-1).mean(-1)).mean()
+
+    return mean_rmsd(predicted), mean_rmsd(truth.mean(0))
+
+
+@pytest.mark.parametrize(
+    "variant",
+    [
+        {"model": {"encoder": "pixels"}},
+        {"model": {"encoder": "free"}},
+        {"model": {"motion": "sequential"}},
+        {"loss": {"data": "correlation"}},
+    ],
+    ids=["default", "free latents", "sequential", "correlation"],
+)
+def test_a_known_motion_is_recovered(particle_set, tmp_path, variant):
+    sections = {"training": {"epochs": 30}, **variant}
+    if variant.get("loss"):
+        sections["loss"] = {"continuity": 0.1, "clash": 0.1, "data": "correlation"}
+    run = train(configuration(particle_set, **sections), tmp_path / "run", show_progress=False)
+    reached, single = rmsd_to_truth(run, particle_set)
+    assert reached < 0.6 * single
+    names = run.segment_weights().argmax(1)
+    assert (names[:18] == names[0]).all()
+    assert (names[22:] == names[-1]).all()
+    assert names[0] != names[-1]
+
+
+def test_the_paper_preset_trains(particle_set, tmp_path):
+    values = configuration(particle_set, model={"preset": "paper"}, training={"epochs": 1})
+    run = train(values, tmp_path / "run", show_progress=False)
+    assert run.config.loss.data == "correlation"
+    assert np.isfinite(run.posterior.mean).all()
+    assert np.isnan(run.posterior.effective_sample_size).all()
+
+
+def command(folder: Path, run: str, *options: str) -> list[str]:
+    program = "import sys; from cryosphere.cli import main; main(sys.argv[1:])"
+    return [sys.executable, "-c", program, "train", str(folder / "config.yaml"), "-o", str(folder / run), *options]
+
+
+def test_a_killed_run_resumes_to_the_same_weights_bit_for_bit(particle_set, tmp_path):
+    values = configuration(particle_set, training={"epochs": 6, "batch_size": 16, "checkpoint_minutes": 1e-4})
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(values))
+    subprocess.run(command(tmp_path, "whole", "--no-posterior"), check=True, capture_output=True)
+
+    layout = RunLayout(tmp_path / "killed")
+    process = subprocess.Popen(command(tmp_path, "killed", "--no-posterior"), stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    state = {"epoch": 0, "step": 0}
+    while not (state["epoch"] >= 2 and 2 <= state["step"] <= 25):
+        assert process.poll() is None, "the run ended before it could be killed in mid-epoch"
+        assert time.monotonic() < deadline
+        if layout.last_checkpoint.exists():
+            state = load_checkpoint(layout.last_checkpoint)
+        time.sleep(0.02)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    interrupted = load_checkpoint(layout.last_checkpoint)
+    assert interrupted["epoch"] < 6
+
+    with open(layout.metrics, "a") as file:
+        file.write('{"epoch": 99, "tr')
+    subprocess.run(command(tmp_path, "killed", "--resume", "--no-posterior"), check=True, capture_output=True)
+    whole, resumed = (load_checkpoint(RunLayout(tmp_path / name).last_checkpoint) for name in ("whole", "killed"))
+    assert whole["model"].keys() == resumed["model"].keys()
+    for name, weights in whole["model"].items():
+        assert torch.equal(weights, resumed["model"][name]), name
+    metrics = [
+        [json.loads(line) for line in RunLayout(tmp_path / name).metrics.read_text().splitlines()]
+        for name in ("whole", "killed")
+    ]
+    assert [record["epoch"] for record in metrics[1]] == [1, 2, 3, 4, 5, 6]
+    for one, other in zip(*metrics, strict=True):
+        assert one["train"] == other["train"]
+        assert one["held_out"] == other["held_out"]
+
+
+def test_a_finished_run_resumes_to_itself_and_other_settings_or_inputs_are_refused(particle_set, tmp_path):
+    values = configuration(particle_set)
+    train(values, tmp_path / "run", show_progress=False)
+    before = (tmp_path / "run" / "posterior.npz").read_bytes()
+    train(values, tmp_path / "run", resume=True, show_progress=False)
+    assert (tmp_path / "run" / "posterior.npz").read_bytes() == before
+
+    changed = configuration(particle_set, segments={"n_segments": 3})
+    with pytest.raises(RunError, match=r"was started with segments\.n_segments = 2, now it is 3"):
+        train(changed, tmp_path / "run", resume=True, show_progress=False)
+    other = write_particle_set(tmp_path / "other", 600, seed=5)
+    with pytest.raises(RunError, match="made from other inputs"):
+        train(configuration(other), tmp_path / "run", resume=True, show_progress=False)
+    with pytest.raises(RunError, match="exists; pass --resume"):
+        train(values, tmp_path / "run", show_progress=False)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("years of work")
+    with pytest.raises(RunError, match="is not a run folder, so it is not overwritten"):
+        train(values, tmp_path / "mine", overwrite=True, show_progress=False)
+    assert (tmp_path / "mine" / "thesis.txt").exists()
+
+
+def test_a_loss_that_is_not_finite_stops_before_the_step(particle_set, tmp_path):
+    import mrcfile
+
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    for name in ("particles.star", "nominal.cif"):
+        (broken / name).write_bytes((particle_set / name).read_bytes())
+    with mrcfile.open(particle_set / "particles.mrcs", permissive=True) as file:
+        images = file.data.copy()
+    images[6, 12, 12] = np.nan
+    with mrcfile.new(broken / "particles.mrcs") as file:
+        file.set_data(images)
+        file.set_image_stack()
+        file.voxel_size = 4.0
+    with pytest.raises(RunError, match=r"before the optimiser step: .*data.* is not finite; particle row 7 "):
+        train(configuration(broken, training={"held_out": 0.0}), tmp_path / "run", show_progress=False)
+
+
+def test_rows_that_share_an_image_stay_together():
+    image = np.repeat(np.arange(50), 3)
+    training, held_out = split_held_out(np.zeros(150, int), image, 0.2, seed=0)
+    assert len(held_out) == 30
+    assert not set(image[training]) & set(image[held_out])
+    assert sorted([*training, *held_out]) == list(range(150))
+    assert len(split_held_out(np.zeros(1, int), np.zeros(1, int), 0.5, seed=0)[0]) == 1
+
+
+def test_flattening_is_told_from_a_falling_loss():
+    falling = list(np.linspace(10, 0, 40))
+    flat = list(10 * np.exp(-np.arange(40)))
+    assert has_flattened(flat)
+    assert not has_flattened(falling)
+    assert not has_flattened([5.0, 4.0, 3.0])
+    assert not has_flattened(list(np.linspace(0, 3, 40)))
+
+
+def test_tensorboard_events_are_written_where_it_is_installed(particle_set, tmp_path):
+    pytest.importorskip("tensorboard", reason="tensorboard is not installed")
+    values = configuration(particle_set, output={"tensorboard": True}, training={"epochs": 1})
+    run = train(values, tmp_path / "run", posterior=False, show_progress=False)
+    assert list(run.layout.tensorboard.glob("events*"))
+
+
+def test_a_run_folder_is_enough_after_inputs_have_gone(tmp_path):
+    folder = write_particle_set(tmp_path / "set", 30)
+    train(configuration(folder), tmp_path / "run", show_progress=False)
+    before = Run.load(tmp_path / "run").conformations()
+    folder.rename(tmp_path / "moved")
+    assert np.array_equal(Run.load(tmp_path / "run").conformations(), before)
+    assert parse_config(yaml.safe_load((tmp_path / "run" / "config.yaml").read_text()), tmp_path, check_files=False)
