@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from typing import Any
 
 import click
 
 from cryosphere.errors import CryosphereError
+
+# OpenMP threads that spin while they wait slow a shared machine down many times over; on an idle one a short spin
+# costs nothing. Must be set before torch is imported; what the user has set wins.
+os.environ.setdefault("GOMP_SPINCOUNT", "2000")
 
 _COMMANDS = {
     "demo": "the whole method on adenylate kinase, from nothing, in minutes",

@@ -6,6 +6,7 @@ Source of the format: Cheng et al., J. Struct. Biol. 192 (2015) 146, and https:/
 from __future__ import annotations
 
 import itertools
+import struct
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -114,6 +115,8 @@ def _raw_header(path: Path) -> tuple[np.recarray, list[str]]:
     """
     if not path.is_file():
         raise InputError(f"{path} does not exist or is not a file; an MRC file is expected.")
+    if not _plausible(path):
+        raise InputError(f"{path} is not an MRC file: its header makes no sense; decompress or convert it.")
     try:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
@@ -121,11 +124,6 @@ def _raw_header(path: Path) -> tuple[np.recarray, list[str]]:
                 raw = mrc.header.copy()
     except (ValueError, OSError) as error:
         raise InputError(f"{path} is not a readable MRC file: {error}.") from error
-    if not bytes(raw.map).startswith(b"MAP") and not _plausible(raw):
-        raise InputError(
-            f"{path} is not an MRC file (no MAP identifier at byte 209 of its header); "
-            "decompress it or convert it to MRC."
-        )
     notes = []
     if caught:
         order = "little" if raw.mode.dtype.newbyteorder("<") == raw.mode.dtype else "big"
@@ -136,11 +134,23 @@ def _raw_header(path: Path) -> tuple[np.recarray, list[str]]:
     return raw, notes
 
 
-def _plausible(raw: np.recarray) -> bool:
-    """Whether a header without identifier can be that of an old MRC file: known mode, sane dimensions."""
-    sizes = [int(raw[name]) for name in ("nx", "ny", "nz")]
-    sane_sizes = min(sizes) >= 1 and max(sizes[:2]) <= LARGEST_BOX
-    return sane_sizes and int(raw.mode) in READABLE_MODES and int(raw.nsymbt) >= 0
+def _plausible(path: Path) -> bool:
+    """Whether a header has sane dimensions and lengths in either byte order, and a known mode or an identifier.
+
+    It is asked before mrcfile, which would take any text for a header and read gigabytes of extended header.
+    """
+    with open(path, "rb") as file:
+        first = file.read(HEADER_BYTES)
+    if len(first) < HEADER_BYTES:
+        return False
+    identified = first[208:211] == b"MAP"
+    for order in "<>":
+        *sizes, mode = struct.unpack(f"{order}4i", first[:16])
+        (extended,) = struct.unpack(f"{order}i", first[92:96])
+        sane = min(sizes) >= 1 and max(sizes[:2]) <= LARGEST_BOX and 0 <= extended <= path.stat().st_size
+        if sane and (identified or mode in READABLE_MODES):
+            return True
+    return False
 
 
 def open_stack(path: str | Path) -> np.ndarray:

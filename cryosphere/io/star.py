@@ -347,19 +347,27 @@ def write_particles(
         "rlnImageName": list(image_names),
         **(extra or {}),
     }
-    optics = pd.DataFrame(
+    blocks = {
+        "optics": _optics_frame(optics_groups, box_size, pixel_size),
+        "particles": pd.DataFrame(columns),
+    }
+    write_blocks(path, blocks, overwrite=overwrite)
+
+
+def _optics_frame(groups: Sequence[OpticsGroup], box_size: int, pixel_size: float) -> pd.DataFrame:
+    """Optics table of a file to be written."""
+    return pd.DataFrame(
         {
-            "rlnOpticsGroupName": [group.name for group in optics_groups],
-            "rlnOpticsGroup": np.arange(1, len(optics_groups) + 1),
-            "rlnVoltage": [float(group.voltage_kv) for group in optics_groups],
-            "rlnSphericalAberration": [float(group.spherical_aberration_mm) for group in optics_groups],
-            "rlnAmplitudeContrast": [float(group.amplitude_contrast) for group in optics_groups],
+            "rlnOpticsGroupName": [group.name for group in groups],
+            "rlnOpticsGroup": np.arange(1, len(groups) + 1),
+            "rlnVoltage": [float(group.voltage_kv) for group in groups],
+            "rlnSphericalAberration": [float(group.spherical_aberration_mm) for group in groups],
+            "rlnAmplitudeContrast": [float(group.amplitude_contrast) for group in groups],
             "rlnImagePixelSize": float(pixel_size),
             "rlnImageSize": int(box_size),
             "rlnImageDimensionality": 2,
         }
     )
-    write_blocks(path, {"optics": optics, "particles": pd.DataFrame(columns)}, overwrite=overwrite)
 
 
 def image_name(image_index: int, stack: str | Path) -> str:

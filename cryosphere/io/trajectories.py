@@ -183,7 +183,7 @@ def _topology_from_mdtraj(path: Path, trajectory: Path) -> gemmi.Structure:
         warnings.simplefilter("ignore")
         try:
             topology = mdtraj.load_topology(str(path))
-        except (OSError, ValueError, TypeError, KeyError, IndexError) as error:
+        except Exception as error:  # mdtraj's parsers each have exceptions of their own
             reason = " ".join(str(error).split())
             raise InputError(
                 f"{path} cannot be read as a topology ({reason}); give a PDB, mmCIF or PSF file."

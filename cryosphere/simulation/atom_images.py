@@ -18,7 +18,7 @@ from cryosphere.physics import fourier
 from cryosphere.simulation.form_factors import scattering_factor
 
 # Complex numbers held at once for the phase factors of a batch of images.
-_PHASES_PER_CHUNK = 12_000_000
+_PHASES_PER_CHUNK = 4_000_000
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ def _element_factor(element: str, k_squared: Tensor) -> Float[Tensor, ...]:
 
 
 def images_per_chunk(n_atoms: int, box_size: int) -> int:
-    """Number of images to render at a time so that memory stays near 200 MB."""
+    """Number of images to render at a time so that memory stays below 200 MB."""
     return max(1, _PHASES_PER_CHUNK // (n_atoms * (box_size + box_size // 2 + 1)))
 
 

@@ -7,6 +7,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -199,21 +200,43 @@ def scatterers_of(conformations: Conformations, settings: SimulationSettings) ->
     return group_scatterers(atoms.elements, b_factors)
 
 
+def _compute_clean(clean: np.ndarray, imager: _Imager, table: ParticleTable, state: np.ndarray, progress) -> float:
+    """Fill an array with the clean images, one batch per core at a time, and give the variance of its pixels.
+
+    Batches, not operations, are shared among cores: that is quicker on a busy machine, and the bytes of an image do
+    not depend on the number of cores.
+    """
+    n = table.n_particles
+    starts = range(0, n, imager.batch_size)
+
+    def compute(start: int) -> tuple[int, float, float]:
+        rows = np.arange(start, min(n, start + imager.batch_size))
+        images = imager.images(table, state, rows).cpu().numpy()
+        clean[rows[0] : rows[-1] + 1] = images
+        return len(rows), float(images.sum(dtype=np.float64)), float(np.square(images, dtype=np.float64).sum())
+
+    n_threads = torch.get_num_threads()
+    pool = ThreadPoolExecutor(n_threads if imager.device.type == "cpu" else 1)
+    total = total_of_squares = 0.0
+    try:
+        torch.set_num_threads(1)
+        for count, batch_sum, batch_squares in pool.map(compute, starts):
+            total += batch_sum
+            total_of_squares += batch_squares
+            if progress:
+                progress("projecting", count, n)
+    finally:
+        pool.shutdown(cancel_futures=True)
+        torch.set_num_threads(n_threads)
+    return total_of_squares / clean.size - (total / clean.size) ** 2
+
+
 def _write_images(folder, imager, table, state, generator, progress) -> float:
     """Write the stack by way of a scratch file, as the clean images' variance sets the scale."""
     settings, n = imager.settings, table.n_particles
     scratch = folder / "clean.scratch"
     clean = np.memmap(scratch, np.float32, "w+", shape=(n, settings.box_size, settings.box_size))
-    total = total_of_squares = 0.0
-    for start in range(0, n, imager.batch_size):
-        rows = np.arange(start, min(n, start + imager.batch_size))
-        images = imager.images(table, state, rows).cpu().numpy()
-        clean[rows[0] : rows[-1] + 1] = images
-        total += images.sum(dtype=np.float64)
-        total_of_squares += np.square(images, dtype=np.float64).sum()
-        if progress:
-            progress("projecting", len(rows), n)
-    variance = total_of_squares / clean.size - (total / clean.size) ** 2
+    variance = _compute_clean(clean, imager, table, state, progress)
     scale = float(np.sqrt(settings.snr / variance))
 
     def scaled() -> Iterator[np.ndarray]:

@@ -39,8 +39,8 @@ def _multi_model(path):
     """Three models of the first 60 residues, the second and third moved as a whole."""
     structure = gemmi.read_structure(str(shipped_path(CLOSED)))
     chain = structure[0]["A"]
-    for residue in list(chain)[:59:-1]:
-        del chain[str(residue.seqid)]
+    while len(chain) > 60:
+        del chain[-1]
     for number in (2, 3):
         model = structure[0].clone()
         model.num = number

@@ -19,7 +19,9 @@ def test_corner_moves_the_box_centre_to_zero(corner_structure):
     np.testing.assert_allclose(placed.residue_positions, corner_structure.residue_positions - 48.0)
     np.testing.assert_allclose(placed.atoms.positions, corner_structure.atoms.positions - 48.0)
     np.testing.assert_array_equal(placed.frame_shift, [48.0] * 3)
-    np.testing.assert_allclose(placed.residue_positions + placed.frame_shift, corner_structure.residue_positions)
+    np.testing.assert_allclose(
+        placed.residue_positions + placed.frame_shift, corner_structure.residue_positions
+    )
     assert placed.notes == ()
 
 
@@ -69,7 +71,10 @@ def test_structure_outside_the_box_is_said_with_numbers(corner_structure):
 
 def test_structure_that_turns_out_of_the_box_is_said(corner_structure):
     centred = place(corner_structure, "corner", 64, 1.5)
-    extent, reach = np.abs(centred.residue_positions).max(), np.linalg.norm(centred.residue_positions, axis=1).max()
+    extent, reach = (
+        np.abs(centred.residue_positions).max(),
+        np.linalg.norm(centred.residue_positions, axis=1).max(),
+    )
     box_size = 40
     (note,) = place(centred, "center", box_size, (extent + reach) / box_size).notes
     assert f"reaches {reach:.1f} Å" in note and "some orientations" in note

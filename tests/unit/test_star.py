@@ -210,7 +210,10 @@ def particle_fields(n_particles=5):
         "optics_group": np.arange(n_particles) % 2,
         "box_size": 8,
         "pixel_size": 1.5,
-        "extra": {"rlnRandomSubset": np.arange(n_particles) % 2 + 1, "rlnCtfBfactor": np.full(n_particles, 7.0)},
+        "extra": {
+            "rlnRandomSubset": np.arange(n_particles) % 2 + 1,
+            "rlnCtfBfactor": np.full(n_particles, 7.0),
+        },
     }
 
 

@@ -1,0 +1,99 @@
+"""The record of scores, as JSON and as a table for people."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Scores of a run against known truth; Å unless the name says otherwise, ``None`` where not applicable.
+
+    Attributes
+    ----------
+    n_particles, n_states, n_residues : int
+    rmsd : dict
+        ``mean``, ``median`` and ``percentile_95`` over images of the RMSD of E[x | image] from the truth; then the means
+        for the ``nominal`` structure and for ``best_single``, the mean of the truth; ``ratio_to_best_single``.
+    fsc_auc : dict
+        ``mean``, ``std``, ``median`` over ``n_images`` images, ``maximum`` for this box, the means for ``nominal`` and
+        ``best_single``, and ``truth_volumes``, which says what the true volumes are.
+    ensemble : dict
+        ``sac``, ``coverage`` of decoded conformations; ``lfc`` of the RMSF, and the mean RMSF of both.
+    populations : dict
+        ``kl`` (nats) and ``earth_movers_distance`` (Å).
+    segments : dict
+        ``ari``, ``n_segments``, ``n_bodies_found``, ``n_bodies_true``.
+    geometry : dict
+        ``changed_bonds_percent``, ``clashes_per_1000``: means over decoded conformations; the same of the nominal
+        structure (``..._before``) and of the truth (``..._truth``).
+    notes : tuple of str
+        What the reader of the scores should know.
+    """
+
+    n_particles: int
+    n_states: int
+    n_residues: int
+    rmsd: dict[str, float]
+    fsc_auc: dict[str, Any]
+    ensemble: dict[str, float]
+    populations: dict[str, float | None]
+    segments: dict[str, Any]
+    geometry: dict[str, float]
+    notes: tuple[str, ...] = ()
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return asdict(self)
+
+    def table(self) -> str:
+        """Table for people."""
+        rmsd, fsc, geometry = self.rmsd, self.fsc_auc, self.geometry
+        rows = [
+            (f"{self.n_particles} images, {self.n_states} true states, {self.n_residues} residues", "run", "nominal", "mean"),
+            ("RMSD per image, mean (Å)", *_row(rmsd, "mean", "{:.2f}")),
+            ("RMSD per image, median (Å)", f"{rmsd['median']:.2f}", "", ""),
+            ("  relative to the best single structure", f"{rmsd['ratio_to_best_single']:.2f}", "", ""),
+            (f"FSC area, mean of {fsc['n_images']} images (max {fsc['maximum']:.4f})", *_row(fsc, "mean", "{:.4f}")),
+            ("FSC area, std / median", f"{fsc['std']:.4f} / {fsc['median']:.4f}", "", ""),
+            ("SAC (Å)", f"{self.ensemble['sac']:.2f}", "", ""),
+            ("coverage (Å)", f"{self.ensemble['coverage']:.2f}", "", ""),
+            ("LFC (Å)", f"{self.ensemble['lfc']:.2f}", f"{self.ensemble['rmsf_true']:.2f}", ""),
+            ("populations: KL (nats)", f"{self.populations['kl']:.3f}", "", ""),
+            ("populations: earth mover (Å)", _or_dash(self.populations["earth_movers_distance"], "{:.2f}"), "", ""),
+            ("segments: adjusted Rand index", _or_dash(self.segments["ari"], "{:.3f}"), "", ""),
+            (
+                "Cα-Cα distances changed by > 0.4 Å (%)",
+                f"{geometry['changed_bonds_percent']:.2f}",
+                f"{geometry['changed_bonds_percent_before']:.2f}",
+                "",
+            ),
+            (
+                "clashes per 1000 residues",
+                f"{geometry['clashes_per_1000']:.2f}",
+                f"{geometry['clashes_per_1000_before']:.2f}",
+                "",
+            ),
+        ]
+        width = max(len(row[0]) for row in rows)
+        columns = [max(len(row[i]) for row in rows) for i in (1, 2, 3)]
+        lines = [
+            f"{label:<{width}}" + "".join(f"  {cell:>{size}}" for cell, size in zip(cells, columns, strict=True))
+            for label, *cells in rows
+        ]
+        explanations = [
+            "run: this run; nominal: the nominal structure for every image; mean: the mean of the truth, the best "
+            "single structure.",
+            f"True volumes: {fsc['truth_volumes']}.",
+            *self.notes,
+        ]
+        return "\n".join([*(line.rstrip() for line in lines), *explanations])
+
+
+def _row(values: dict[str, Any], key: str, form: str) -> tuple[str, str, str]:
+    return tuple(form.format(values[name]) for name in (key, "nominal", "best_single"))
+
+
+def _or_dash(value: float | None, form: str) -> str:
+    return "–" if value is None else form.format(value)

@@ -1,0 +1,1 @@
+"""Conformations of a run as files that other programs read: coordinates, ensembles, volumes."""
