@@ -156,9 +156,7 @@ def _write_tables(
     tables.write_latents(folder / "latent.csv", run.table, posterior, scores, result.clusters.membership)
     tables.write_components(folder / _MARKER, result.components)
     tables.write_fluctuations(folder / "rmsf.csv", structure, labels, weights, result.rmsf)
-    tables.write_segments(
-        folder / "segments.csv", structure, run.segment_names, labels, result.motions, result.rmsf
-    )
+    tables.write_segments(folder / "segments.csv", structure, run.segment_names, labels, result.motions, result.rmsf)
     tables.write_conformers(folder / "kmeans.csv", posterior, result.clusters)
     for number, traversal in enumerate(result.traversals, start=1):
         tables.write_conformers(folder / f"traversal_pc{number}.csv", posterior, traversal)

@@ -107,8 +107,7 @@ def residue_ranges(structure: Structure, rows: Int[np.ndarray, " row"]) -> str:
     same_chain = structure.chain_ids[rows[1:]] == structure.chain_ids[rows[:-1]]
     parts = np.split(rows, np.flatnonzero((np.diff(rows) != 1) | ~same_chain) + 1)
     return " ".join(
-        f"{structure.chain_ids[part[0]]}:{_number(structure, part[0])}-{_number(structure, part[-1])}"
-        for part in parts
+        f"{structure.chain_ids[part[0]]}:{_number(structure, part[0])}-{_number(structure, part[-1])}" for part in parts
     )
 
 

@@ -7,8 +7,7 @@ from jaxtyping import Float, Int
 
 from cryosphere.simulation.frames import superposition
 
-# Segments move together if moving them as one costs less than this, or than this share of what the ensemble's largest
-# relative motion costs.
+# Segments move together if moving them as one costs less than this, or than this share of the largest such cost.
 LEAST_RELATIVE_MOTION_A = 0.5
 SHARE_OF_LARGEST = 0.2
 
@@ -20,8 +19,8 @@ def merge_segments(
 ) -> Int[np.ndarray, " residue"]:
     """Merge segments that move as one rigid body over an ensemble.
 
-    The cost of a merger is the root mean squared residual (Å) that is left when the nominal residues of both are superposed
-    together on every conformation, beyond what is left when they are superposed separately. The cheapest
+    The cost of a merger is the root mean squared residual (Å) that is left when the nominal residues of both are
+    superposed together on every conformation, beyond what is left when they are superposed separately. The cheapest
     pair is merged as long as its cost is below the larger of 0.5 Å and a fifth of the largest cost at the start.
 
     Parameters
@@ -80,9 +79,7 @@ def _merger_cost(first, second, separate: float, nominal, conformations) -> floa
     return float(np.sqrt(max(excess, 0.0) / len(together)))
 
 
-def body_agreement(
-    found: Int[np.ndarray, " residue"], bodies: list[list[int]]
-) -> float:
+def body_agreement(found: Int[np.ndarray, " residue"], bodies: list[list[int]]) -> float:
     """Adjusted Rand index of found bodies against the true ones, over the residues that the true bodies name."""
     from sklearn.metrics import adjusted_rand_score
 

@@ -83,7 +83,7 @@ def evaluate(
 
 
 def _check_fit(run: Run, truth: Truth, folder: Path) -> None:
-    n_states, n_residues, _ = truth.coordinates.shape
+    n_residues = truth.coordinates.shape[1]
     if n_residues != run.n_residues:
         raise InputError(
             f"{folder / COORDINATES} has {n_residues} residues, the run's nominal structure {run.structure.source} has "

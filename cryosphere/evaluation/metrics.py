@@ -43,9 +43,7 @@ def ensemble_coverage(pairwise: Float[np.ndarray, "predicted true"]) -> float:
     return float(pairwise.min(0).mean())
 
 
-def local_flexibility(
-    true_rmsf: Float[np.ndarray, " residue"], predicted_rmsf: Float[np.ndarray, " residue"]
-) -> float:
+def local_flexibility(true_rmsf: Float[np.ndarray, " residue"], predicted_rmsf: Float[np.ndarray, " residue"]) -> float:
     """LFC: mean absolute difference of the RMSF per residue, Å."""
     return float(np.abs(true_rmsf - predicted_rmsf).mean())
 
@@ -153,16 +151,13 @@ def earth_movers_distance(
 ) -> float:
     """Least mean distance (Å) by which populations must be moved to become the true ones (a linear program)."""
     from scipy.optimize import linprog
-    from scipy.sparse import eye_array, kron
+    from scipy.sparse import eye_array, kron, vstack
 
     count = len(true)
     ones = np.ones((1, count))
     identity = eye_array(count)
     # The last condition follows from the others.
-    conditions = [kron(identity, ones), kron(ones, identity)]
-    from scipy.sparse import vstack
-
-    matrix = vstack(conditions).tocsr()[:-1]
+    matrix = vstack([kron(identity, ones), kron(ones, identity)]).tocsr()[:-1]
     amounts = np.concatenate([predicted / predicted.sum(), true / true.sum()])[:-1]
     result = linprog(distance.ravel(), A_eq=matrix, b_eq=amounts, bounds=(0, None), method="highs")
     return float(result.fun)

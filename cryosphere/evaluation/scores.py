@@ -14,8 +14,8 @@ class Scores:
     ----------
     n_particles, n_states, n_residues : int
     rmsd : dict
-        ``mean``, ``median`` and ``percentile_95`` over images of the RMSD of E[x | image] from the truth; then the means
-        for the ``nominal`` structure and for ``best_single``, the mean of the truth; ``ratio_to_best_single``.
+        ``mean``, ``median`` and ``percentile_95`` over images of the RMSD of E[x | image] from the truth; then the
+        means for the ``nominal`` structure and for ``best_single``, the mean of the truth; ``ratio_to_best_single``.
     fsc_auc : dict
         ``mean``, ``std``, ``median`` over ``n_images`` images, ``maximum`` for this box, the means for ``nominal`` and
         ``best_single``, and ``truth_volumes``, which says what the true volumes are.
@@ -48,34 +48,29 @@ class Scores:
         return asdict(self)
 
     def table(self) -> str:
-        """Table for people."""
+        """Scores in lines for people, the nominal structure and the mean of the truth beside the run."""
         rmsd, fsc, geometry = self.rmsd, self.fsc_auc, self.geometry
+        title = f"{self.n_particles} images, {self.n_states} true states, {self.n_residues} residues"
+        fsc_label = f"FSC area, mean of {fsc['n_images']} images (max {fsc['maximum']:.4f})"
+        emd, ari = self.populations["earth_movers_distance"], self.segments["ari"]
         rows = [
-            (f"{self.n_particles} images, {self.n_states} true states, {self.n_residues} residues", "run", "nominal", "mean"),
+            (title, "run", "nominal", "mean"),
             ("RMSD per image, mean (Å)", *_row(rmsd, "mean", "{:.2f}")),
-            ("RMSD per image, median (Å)", f"{rmsd['median']:.2f}", "", ""),
-            ("  relative to the best single structure", f"{rmsd['ratio_to_best_single']:.2f}", "", ""),
-            (f"FSC area, mean of {fsc['n_images']} images (max {fsc['maximum']:.4f})", *_row(fsc, "mean", "{:.4f}")),
-            ("FSC area, std / median", f"{fsc['std']:.4f} / {fsc['median']:.4f}", "", ""),
-            ("SAC (Å)", f"{self.ensemble['sac']:.2f}", "", ""),
-            ("coverage (Å)", f"{self.ensemble['coverage']:.2f}", "", ""),
-            ("LFC (Å)", f"{self.ensemble['lfc']:.2f}", f"{self.ensemble['rmsf_true']:.2f}", ""),
-            ("populations: KL (nats)", f"{self.populations['kl']:.3f}", "", ""),
-            ("populations: earth mover (Å)", _or_dash(self.populations["earth_movers_distance"], "{:.2f}"), "", ""),
-            ("segments: adjusted Rand index", _or_dash(self.segments["ari"], "{:.3f}"), "", ""),
-            (
-                "Cα-Cα distances changed by > 0.4 Å (%)",
-                f"{geometry['changed_bonds_percent']:.2f}",
-                f"{geometry['changed_bonds_percent_before']:.2f}",
-                "",
-            ),
-            (
-                "clashes per 1000 residues",
-                f"{geometry['clashes_per_1000']:.2f}",
-                f"{geometry['clashes_per_1000_before']:.2f}",
-                "",
-            ),
+            ("RMSD per image, median (Å)", f"{rmsd['median']:.2f}"),
+            ("  mean relative to the best single structure", f"{rmsd['ratio_to_best_single']:.2f}"),
+            (fsc_label, *_row(fsc, "mean", "{:.4f}")),
+            ("FSC area, standard deviation", f"{fsc['std']:.4f}"),
+            ("FSC area, median", f"{fsc['median']:.4f}"),
+            ("SAC (Å)", f"{self.ensemble['sac']:.2f}"),
+            ("coverage (Å)", f"{self.ensemble['coverage']:.2f}"),
+            ("LFC (Å)", f"{self.ensemble['lfc']:.2f}", f"{self.ensemble['rmsf_true']:.2f}"),
+            ("populations: KL (nats)", f"{self.populations['kl']:.3f}"),
+            ("populations: earth mover's distance (Å)", "–" if emd is None else f"{emd:.2f}"),
+            ("segments: adjusted Rand index", "–" if ari is None else f"{ari:.3f}"),
+            ("Cα-Cα distances changed by > 0.4 Å (%)", *_before(geometry, "changed_bonds_percent")),
+            ("clashes per 1000 residues", *_before(geometry, "clashes_per_1000")),
         ]
+        rows = [(*row, *[""] * (4 - len(row))) for row in rows]
         width = max(len(row[0]) for row in rows)
         columns = [max(len(row[i]) for row in rows) for i in (1, 2, 3)]
         lines = [
@@ -95,5 +90,5 @@ def _row(values: dict[str, Any], key: str, form: str) -> tuple[str, str, str]:
     return tuple(form.format(values[name]) for name in (key, "nominal", "best_single"))
 
 
-def _or_dash(value: float | None, form: str) -> str:
-    return "–" if value is None else form.format(value)
+def _before(values: dict[str, float], key: str) -> tuple[str, str]:
+    return f"{values[key]:.2f}", f"{values[key + '_before']:.2f}"

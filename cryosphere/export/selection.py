@@ -109,6 +109,14 @@ def parse_particles(text: str) -> Int[np.ndarray, " n"]:
     return read_particles_file(Path(text))
 
 
+def parse_latent(text: str) -> list[float]:
+    """A point of the latent space from ``0.5,-1.2`` (InputError if it is something else)."""
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise InputError(f"--latent {text}: expected numbers with commas between them, such as 0.5,-1.2.") from None
+
+
 def read_particles_file(path: Path) -> Int[np.ndarray, " n"]:
     """Input rows (from 0) from a text file with one per line, or an integer ``.npy`` array.
 

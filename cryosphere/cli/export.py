@@ -1,0 +1,153 @@
+"""``cryosphere export RUN coordinates|ensemble|volumes``."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+
+import click
+
+_OUTPUT = click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="What to write.")
+_OVERWRITE = click.option("--overwrite", is_flag=True, help="Replace what an earlier export wrote there.")
+_QUIET = click.option("--quiet", is_flag=True, help="No progress bar.")
+
+
+@click.group()
+@click.argument("run", type=click.Path(path_type=Path))
+@click.pass_context
+def command(context: click.Context, run: Path) -> None:
+    """Write conformations of RUN as files for other programs.
+
+    \b
+    Example:  cryosphere export run1 coordinates -o coordinates.npy
+              cryosphere export run1 ensemble --traversal 1 -o traversal.cif
+              cryosphere export run1 volumes --kmeans 5 -o maps
+    """
+    context.obj = run
+
+
+@command.command()
+@_OUTPUT
+@click.option("--physical", is_flag=True, help="The decoded conformation nearest to E[x | image], bonds intact.")
+@click.option(
+    "--particles", metavar="FILE|ROWS", help="Some particles: a file with one row (from 0) per line, or 0,5,10-12."
+)
+@_OVERWRITE
+@_QUIET
+@click.pass_obj
+def coordinates(run: Path, output: Path, physical: bool, particles: str | None, overwrite: bool, quiet: bool) -> None:
+    """E[x | image] of every particle: float32 (particle, residue, 3), Å, box centre at 0.
+
+    \b
+    Example:  cryosphere export run1 coordinates -o coordinates.npy
+              cryosphere export run1 coordinates --physical --particles rows.txt -o some.npy
+    """
+    from cryosphere.export.coordinates import export_coordinates
+    from cryosphere.export.selection import parse_particles
+
+    rows = None if particles is None else parse_particles(particles)
+    loaded = _load(run, quiet)
+    click.echo(str(export_coordinates(loaded, output, rows, physical, overwrite, show_progress=not quiet)))
+
+
+def _selection_options(function):
+    """Add the four ways of choosing conformations; hand them on as one mapping ``chosen``."""
+
+    @functools.wraps(function)
+    def gathered(*, particles, latent, traversal, n_points, n_clusters, **values):
+        ways = {"particles": particles, "latent": latent, "traversal": traversal, "kmeans": n_clusters}
+        given = {name: value for name, value in ways.items() if value is not None and value != ()}
+        if len(given) != 1:
+            raise click.UsageError(
+                "Choose conformations by exactly one of --particles, --latent, --traversal, --kmeans."
+            )
+        return function(chosen={**given, "n_points": n_points}, **values)
+
+    options = [
+        click.option(
+            "--particles", metavar="ROWS|FILE", help="Input rows from 0 (0,5,10-12), or a file with one per line."
+        ),
+        click.option("--latent", multiple=True, metavar="Z1,Z2,…", help="A point of the latent space; repeatable."),
+        click.option("--traversal", type=click.IntRange(min=1), metavar="PC", help="Along this principal component."),
+        click.option(
+            "--points", "n_points", type=click.IntRange(min=2), default=10, show_default=True, help="Of a traversal."
+        ),
+        click.option("--kmeans", "n_clusters", type=click.IntRange(min=1), metavar="K", help="K clusters' centres."),
+    ]
+    for option in reversed(options):
+        gathered = option(gathered)
+    return gathered
+
+
+@command.command()
+@_selection_options
+@_OUTPUT
+@click.option(
+    "--atoms", type=click.Choice(["all", "ca"]), default="all", show_default=True, help="All atoms, or Cα and C1′."
+)
+@_OVERWRITE
+@_QUIET
+@click.pass_obj
+def ensemble(run: Path, chosen: dict, output: Path, atoms: str, overwrite: bool, quiet: bool) -> None:
+    """Conformations as one multi-model .cif or .pdb, or as .dcd or .xtc with a topology beside it.
+
+    They lie in the frame of the nominal structure's file; every atom moves rigidly with its residue.
+
+    \b
+    Example:  cryosphere export run1 ensemble --traversal 1 --points 20 -o traversal.cif
+              cryosphere export run1 ensemble --kmeans 8 --atoms ca -o clusters.xtc
+    """
+    from cryosphere.export.ensemble import export_ensemble
+
+    loaded = _load(run, quiet)
+    what = "atoms" if atoms == "all" else "residues"
+    for path in export_ensemble(loaded, _select(loaded, chosen), output, what, overwrite, show_progress=not quiet):
+        click.echo(str(path))
+
+
+@command.command()
+@_selection_options
+@_OUTPUT
+@click.option(
+    "--atoms",
+    type=click.Choice(["residues", "all"]),
+    default="residues",
+    show_default=True,
+    help="A Gaussian per residue, or all atoms at B = 60 Å².",
+)
+@_OVERWRITE
+@_QUIET
+@click.pass_obj
+def volumes(run: Path, chosen: dict, output: Path, atoms: str, overwrite: bool, quiet: bool) -> None:
+    """Maps (MRC) of conformations in a folder, overlaid on the exported structures, with index.csv.
+
+    \b
+    Example:  cryosphere export run1 volumes --traversal 1 -o maps
+              cryosphere export run1 volumes --latent 0.5,-1.2 --atoms all -o maps
+    """
+    from cryosphere.export.volumes import export_volumes
+
+    loaded = _load(run, quiet)
+    density = "atoms" if atoms == "all" else "residues"
+    for path in export_volumes(loaded, _select(loaded, chosen), output, density, overwrite, show_progress=not quiet):
+        click.echo(str(path))
+
+
+def _load(run: Path, quiet: bool):
+    from cryosphere.inference.posterior import ensure_posterior
+    from cryosphere.runs.run import Run
+
+    return ensure_posterior(Run.load(run), progress=not quiet)
+
+
+def _select(run, chosen: dict):
+    """Make the selection that the options ask for."""
+    from cryosphere.export import selection
+
+    if "particles" in chosen:
+        return selection.select_particles(run, selection.parse_particles(chosen["particles"]))
+    if "latent" in chosen:
+        return selection.select_latents(run, [selection.parse_latent(text) for text in chosen["latent"]])
+    if "traversal" in chosen:
+        return selection.select_traversal(run, chosen["traversal"], chosen["n_points"])
+    return selection.select_kmeans(run, chosen["kmeans"])

@@ -1,0 +1,1 @@
+"""Several rooms in a row, with nothing of their own."""
