@@ -102,7 +102,7 @@ class TrainingConfig(_Section):
     """How it is minimised."""
 
     device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="auto: CUDA, else MPS, else CPU")
-    epochs: int = Field(40, ge=1)
+    epochs: int = Field(30, ge=1)
     batch_size: int = Field(64, ge=1)
     learning_rate: float = Field(1e-3, gt=0, description="encoder and decoder")
     segmentation_learning_rate: float = Field(3e-3, gt=0, description="segmentation posteriors")
@@ -126,7 +126,7 @@ class InferenceConfig(_Section):
         "weights",
         description="weights: likelihood of each image over conformations shared by all; encoder: q(z|image)",
     )
-    n_conformations: int = Field(96, ge=2, description="conformations that every image is compared with")
+    n_conformations: int = Field(64, ge=2, description="conformations that every image is compared with")
 
 
 class OutputConfig(_Section):

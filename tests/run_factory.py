@@ -23,7 +23,13 @@ from cryosphere.structure.placement import place
 BOX_SIZE, PIXEL_SIZE = 24, 4.0
 CHAIN_LENGTHS = {"A": 24, "B": 16}
 # Offsets (Å) from Cα of the other atoms of an alanine, not meant to be good chemistry.
-ALANINE = {"N": (-1.2, 0.5, 0.6), "CA": (0, 0, 0), "C": (1.1, 0.7, -0.7), "O": (1.2, 1.9, -0.6), "CB": (-0.3, -1.4, -0.5)}
+ALANINE = {
+    "N": (-1.2, 0.5, 0.6),
+    "CA": (0, 0, 0),
+    "C": (1.1, 0.7, -0.7),
+    "O": (1.2, 1.9, -0.6),
+    "CB": (-0.3, -1.4, -0.5),
+}
 
 
 def write_protein(path: Path, centre: tuple[float, float, float] = (0.0, 0.0, 0.0)) -> None:
@@ -106,11 +112,11 @@ def make_run(
     table = particle_table(n_particles, folder, box_size)
     save_table(layout.particles, table)
     structure = place(read_structure(protein), origin, box_size, PIXEL_SIZE)
-    model = CryoSphere(structure, n_particles, box_size, PIXEL_SIZE, config)
-    generator = torch.Generator().manual_seed(1)
-    with torch.no_grad():
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(1)
+        model = CryoSphere(structure, n_particles, box_size, PIXEL_SIZE, config)
         for parameter in model.decoder.parameters():
-            parameter += 0.15 * torch.randn(parameter.shape, generator=generator)
+            parameter += 0.15 * torch.randn(parameter.shape)
     save_checkpoint(layout.last_checkpoint, {"model": model.state_dict(), "epoch": 1, "best_epoch": 1})
     save_posterior(layout.posterior, made_up_posterior(n_particles, latent_dim, spread, latent))
     write_metrics(layout.metrics)

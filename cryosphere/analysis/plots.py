@@ -56,7 +56,9 @@ def plot_latent(
         _latent_density(figure, axes, scores[:, :2], traversals)
         axes.set_ylabel(_component_label(components, 1))
     axes.set_xlabel(_component_label(components, 0))
-    axes.set_title(f"Posterior means of {len(scores):,} particles".replace(",", "\N{THIN SPACE}"), fontsize=11)
+    title = f"Posterior means of {len(scores):,} particles".replace(",", "\N{THIN SPACE}")
+    axes.set_title(title, fontsize=11, loc="left")
+    axes.legend(frameon=False, fontsize=8, loc="lower right", bbox_to_anchor=(1, 1.0), borderaxespad=0)
     bare(axes)
     save(figure, path)
 
@@ -79,7 +81,6 @@ def _latent_histogram(axes, scores: np.ndarray, traversal: Conformers) -> None:
     axes.set_ylim(0, 1.2 * top)
     axes.set_ylabel("particles")
     axes.plot([], [], "v", color=ORANGE, markeredgecolor=INK, label="traversal (real particles)")
-    axes.legend(frameon=False, fontsize=8, loc="upper right", bbox_to_anchor=(1, 1.0))
 
 
 def _latent_density(figure, axes, scores: np.ndarray, traversals: Sequence[Conformers]) -> None:
@@ -108,9 +109,6 @@ def _latent_density(figure, axes, scores: np.ndarray, traversals: Sequence[Confo
                 fontsize=9,
                 bbox={"boxstyle": "round,pad=0.15", "facecolor": "white", "edgecolor": "none", "alpha": 0.85},
             )
-    axes.legend(frameon=False, fontsize=8, loc="lower right", bbox_to_anchor=(1, 1.0), ncols=1, borderaxespad=0)
-    axes.title.set_ha("left")
-    axes.title.set_position((0, 1))
 
 
 def plot_fluctuations(
@@ -163,7 +161,7 @@ def plot_segments(path: Path, structure: Structure, segment_weights: Float[np.nd
     for axes, (chain, rows) in zip(_stack(figure, len(chains)), chains, strict=True):
         numbers = chain_positions(structure, rows)
         floor = np.zeros(len(rows))
-        for segment in np.flatnonzero(segment_weights[rows].max(0) > 1e-3):
+        for segment in np.flatnonzero(segment_weights[rows].max(0) > 1e-3).tolist():
             weight = segment_weights[rows, segment]
             colour = segment_colour(segment)
             axes.bar(numbers, weight, width=1.0, bottom=floor, color=colour, edgecolor=colour, linewidth=0.2)
@@ -176,7 +174,7 @@ def plot_segments(path: Path, structure: Structure, segment_weights: Float[np.nd
         axes.set_title(f"chain {chain}", fontsize=9, loc="left", pad=14)
         bare(axes)
     figure.supylabel("segment weight (no unit)", fontsize=10)
-    figure.supxlabel("residue number (numbers above: segments; white: fixed)", fontsize=10)
+    figure.supxlabel("residue number (numbers above: segments; white: fixed, or not in the structure)", fontsize=10)
     save(figure, path)
 
 

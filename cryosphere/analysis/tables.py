@@ -64,7 +64,7 @@ def write_latents(
             posterior.effective_sample_size[i],
             cluster[i] + 1,
         )
-        for i, row in enumerate(posterior.index)
+        for i, row in enumerate(posterior.index.tolist())
     )
     write_table(path, header, rows)
 
@@ -111,7 +111,7 @@ def residue_ranges(structure: Structure, rows: Int[np.ndarray, " row"]) -> str:
     )
 
 
-def _number(structure: Structure, row: int) -> str:
+def _number(structure: Structure, row: np.integer) -> str:
     return f"{structure.residue_numbers[row]}{structure.insertion_codes[row]}"
 
 

@@ -16,7 +16,7 @@ from cryosphere.evaluation import metrics
 from cryosphere.evaluation.bodies import body_agreement, merge_segments
 from cryosphere.evaluation.scores import Scores
 from cryosphere.evaluation.volumes import score_volumes
-from cryosphere.inference.ensemble import FluctuationMeter, hard_segments, spread_rows
+from cryosphere.inference.ensemble import FluctuationMeter, hard_segments, pairwise_rmsd, spread_rows
 from cryosphere.inference.nearest import nearest_conformations
 from cryosphere.inference.posterior import ensure_posterior
 from cryosphere.io.folders import atomic_folder
@@ -104,7 +104,7 @@ def _image_errors(run: Run, truth: Truth, show_progress: bool) -> _ImageErrors:
     with tqdm(total=len(index), desc="structures", unit="image", disable=not show_progress) as bar:
         for rows, positions in run.expected_coordinates():
             errors[rows] = metrics.per_image_rmsd(positions, truth.coordinates[truth.state[index[rows]]])
-            nearest[rows] = metrics.pairwise_rmsd(positions, truth.coordinates).argmin(1)
+            nearest[rows] = pairwise_rmsd(positions, truth.coordinates).argmin(1)
             meter.add(positions)
             bar.update(len(rows))
     return _ImageErrors(errors, nearest, meter.rmsf)
@@ -147,7 +147,7 @@ def _rmsd_scores(run, truth, rmsd, population, mean_structure) -> dict[str, floa
 
 def _ensemble_scores(truth, models, rmsf, population, mean_structure) -> dict[str, float]:
     visited = population > 0
-    pairwise = metrics.pairwise_rmsd(models, truth.coordinates[visited])
+    pairwise = pairwise_rmsd(models, truth.coordinates[visited])
     squares = ((truth.coordinates - mean_structure) ** 2).sum(2)
     true_rmsf = np.sqrt(population @ squares)
     return {
@@ -164,7 +164,7 @@ def _population_scores(truth, population, nearest_state) -> dict[str, float | No
     predicted = np.bincount(nearest_state, minlength=len(population)) / len(nearest_state)
     distance = None
     if len(population) <= _MOST_STATES_MOVED:
-        between = metrics.pairwise_rmsd(truth.coordinates, truth.coordinates)
+        between = pairwise_rmsd(truth.coordinates, truth.coordinates)
         distance = metrics.earth_movers_distance(population, predicted, between)
     return {
         "kl": metrics.population_divergence(population, predicted, len(nearest_state)),

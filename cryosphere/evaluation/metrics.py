@@ -15,22 +15,11 @@ CHANGED_BOND_A = 0.4
 
 
 def per_image_rmsd(
-    predicted: Float[np.ndarray, "image residue 3"], true: Float[np.ndarray, "image residue 3"]
-) -> Float[np.ndarray, " image"]:
+    predicted: Float[np.ndarray, "#image residue 3"], true: Float[np.ndarray, "#image residue 3"]
+) -> Float[np.ndarray, " any"]:
     """RMSD of every image's structure from its true one, Å, without superposition."""
     difference = np.asarray(predicted, dtype=np.float64) - true
     return np.sqrt((difference**2).sum(-1).mean(-1))
-
-
-def pairwise_rmsd(
-    first: Float[np.ndarray, "model residue 3"], second: Float[np.ndarray, "other residue 3"]
-) -> Float[np.ndarray, "model other"]:
-    """RMSD (Å) of every structure of one set from every one of another, without superposition."""
-    centre = second.mean(0, dtype=np.float64)
-    a = (first - centre).reshape(len(first), -1)
-    b = (second - centre).reshape(len(second), -1)
-    squared = (a**2).sum(1)[:, None] + (b**2).sum(1) - 2 * a @ b.T
-    return np.sqrt(squared.clip(min=0.0) / first.shape[1])
 
 
 def ensemble_accuracy(pairwise: Float[np.ndarray, "predicted true"]) -> float:

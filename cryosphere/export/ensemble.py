@@ -80,13 +80,7 @@ def export_ensemble(
     if suffix not in _MODEL_SUFFIXES + WRITTEN_SUFFIXES:
         raise InputError(f"{path} has the suffix {suffix or '(none)'!r}; expected .cif, .pdb, .dcd or .xtc.")
     check_output(path, overwrite=overwrite)
-    frames = tqdm(
-        moved_positions(run, selection.latent, what),
-        total=selection.n_conformations,
-        desc="ensemble",
-        unit="model",
-        disable=not show_progress,
-    )
+    frames = _with_progress(moved_positions(run, selection.latent, what), selection.n_conformations, show_progress)
     if suffix in WRITTEN_SUFFIXES:
         topology = path.with_suffix(".cif")
         write_trajectory(path, run.structure, frames, topology_path=topology, what=what, overwrite=overwrite)
@@ -101,3 +95,9 @@ def export_ensemble(
         overwrite=overwrite,
     )
     return [path]
+
+
+def _with_progress(
+    frames: Iterator[Float[np.ndarray, "site 3"]], total: int, show_progress: bool
+) -> Iterator[Float[np.ndarray, "site 3"]]:
+    yield from tqdm(frames, total=total, desc="ensemble", unit="model", disable=not show_progress)

@@ -1,4 +1,4 @@
-"""Statistics of ensembles of conformations that come batch by batch."""
+"""Statistics of ensembles of conformations, without superposition."""
 
 from __future__ import annotations
 
@@ -48,3 +48,14 @@ def hard_segments(segment_weights: Float[np.ndarray, "residue segment"]) -> Int[
 def spread_rows(n_rows: int, count: int) -> Int[np.ndarray, " row"]:
     """At most ``count`` rows out of ``n_rows``, evenly spread, first and last included."""
     return np.unique(np.linspace(0, n_rows - 1, min(count, n_rows)).round().astype(int))
+
+
+def pairwise_rmsd(
+    first: Float[np.ndarray, "model residue 3"], second: Float[np.ndarray, "other residue 3"]
+) -> Float[np.ndarray, "model other"]:
+    """RMSD (Å) of every structure of one set from every one of another, without superposition."""
+    centre = second.mean(0, dtype=np.float64)
+    a = (first - centre).reshape(len(first), -1)
+    b = (second - centre).reshape(len(second), -1)
+    squared = (a**2).sum(1)[:, None] + (b**2).sum(1) - 2 * a @ b.T
+    return np.sqrt(squared.clip(min=0.0) / first.shape[1])

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 from jaxtyping import Float, Int
 
+from cryosphere.inference.ensemble import pairwise_rmsd, spread_rows
 from cryosphere.runs.run import Run, cubature_points
 
 # Levenberg-Marquardt steps; the distance falls at each or the step is not taken.
@@ -15,6 +16,8 @@ _STEP_IN_LATENT = 1e-2
 _FIRST_DAMPING, _LEAST_DAMPING = 1e-2, 1e-6
 # Particles treated at once.
 _BATCH = 64
+# Other particles, evenly spread, whose latents are starting points too.
+_POOL = 128
 
 
 def nearest_conformations(
@@ -25,8 +28,8 @@ def nearest_conformations(
     """Find, for particles, the latent whose decoded conformation has the least RMSD to E[x | image].
 
     E[x | image] is an average of rotated pieces, in which bonds shrink; this is a conformation of the model.
-    Of the posterior mean and its cubature points the best is taken, and Levenberg-Marquardt steps from there
-    minimise the squared distance over the latent. Nothing is random.
+    Of the posterior mean, its cubature points and the means of 128 other particles the nearest is taken, and
+    Levenberg-Marquardt steps from there minimise the squared distance over the latent. Nothing is random.
 
     Parameters
     ----------
@@ -41,10 +44,13 @@ def nearest_conformations(
         Rows of the posterior, latents, and float32 positions (Å, model frame).
     """
     posterior = run.posterior
+    pool = posterior.mean[spread_rows(len(posterior.mean), _POOL)].astype(np.float64)
+    pool_positions = run.decode(pool)
     for batch, expected in run.expected_coordinates(rows, batch_size=_BATCH):
         mean = posterior.mean[batch].astype(np.float64)
         spread = cubature_points(mean, posterior.covariance[batch])
-        candidates = np.concatenate([mean[:, None], spread], axis=1)
+        other = pool[pairwise_rmsd(expected, pool_positions).argmin(1)]
+        candidates = np.concatenate([mean[:, None], spread, other[:, None]], axis=1)
         latent = _best_candidate(run, candidates, expected)
         latent = refine_latents(run, latent, expected)
         yield batch, latent, run.decode(latent)

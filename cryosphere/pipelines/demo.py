@@ -152,13 +152,13 @@ def _tell(folder: Path, simulated: SimulationSummary, run: Run, scores: Scores) 
     return (
         f"Adenylate kinase, closed → open: {simulated.n_particles} images of {BOX_SIZE} px at SNR {SNR}, "
         f"ends {simulated.end_to_end_rmsd:.1f} Å apart.",
-        f"Started from the closed structure alone, {rmsd['nominal']:.2f} Å (mean Cα RMSD) from the truth of each image.",
+        f"Start: the closed structure alone, {rmsd['nominal']:.2f} Å (mean Cα RMSD) from the truth of each image.",
         f"Recovered each image's structure to {rmsd['mean']:.2f} Å (median {rmsd['median']:.2f}); "
         f"the best single structure is at {rmsd['best_single']:.2f} Å: {rmsd['ratio_to_best_single']:.2f} of it.",
         f"Segments begin at residues {starts}.",
         f"Geometry: {geometry['changed_bonds_percent']:.1f} % of consecutive Cα distances changed by over 0.4 Å, "
         f"{geometry['clashes_per_1000']:.1f} clashes per 1000 residues.",
-        f"Mean area under the FSC {scores.fsc_auc['mean']:.3f}; the nominal structure has {scores.fsc_auc['nominal']:.3f}, "
+        f"Mean FSC area {scores.fsc_auc['mean']:.3f}; the nominal structure has {scores.fsc_auc['nominal']:.3f}, "
         f"the most this box allows is {scores.fsc_auc['maximum']:.3f}.",
         f"Picture of it all:         {folder / 'demo.png'}",
         f"Plots and tables:          {run.layout.analysis}",

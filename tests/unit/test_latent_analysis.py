@@ -1,0 +1,236 @@
+"""Principal components, traversals, k-means and motion summaries against constructed answers."""
+
+import csv
+
+import gemmi
+import numpy as np
+import pytest
+from scipy.spatial.transform import Rotation
+from sklearn.decomposition import PCA
+
+from cryosphere.analysis.analyze import analyze
+from cryosphere.analysis.latent import kmeans, principal_components, traverse
+from cryosphere.analysis.motions import SegmentTracker, main_range, measure_motions
+from cryosphere.analysis.tables import read_metrics, residue_ranges
+from cryosphere.errors import InputError
+from cryosphere.inference.ensemble import FluctuationMeter, hard_segments, spread_rows
+from tests.run_factory import make_run
+
+
+@pytest.fixture
+def cloud():
+    generator = np.random.default_rng(0)
+    return generator.normal(size=(500, 3)) * [3, 1, 0.2] @ Rotation.from_rotvec([0.3, 0.9, -0.2]).as_matrix() + 5
+
+
+def test_components_equal_those_of_sklearn(cloud):
+    found, expected = principal_components(cloud), PCA().fit(cloud)
+    assert found.explained == pytest.approx(expected.explained_variance_ratio_)
+    signs = np.sign((found.axes * expected.components_).sum(1))
+    assert found.axes == pytest.approx(signs[:, None] * expected.components_, abs=1e-9)
+    assert found.scores(cloud) == pytest.approx(signs * expected.transform(cloud), abs=1e-9)
+
+
+def test_sign_of_components_does_not_depend_on_the_sign_of_the_data(cloud):
+    assert principal_components(-cloud).axes == pytest.approx(principal_components(cloud).axes)
+
+
+def test_components_of_equal_latents_explain_nothing():
+    assert principal_components(np.ones((4, 2))).explained.tolist() == [0, 0]
+
+
+def test_traversal_takes_real_particles_between_the_percentiles(cloud):
+    components = principal_components(cloud)
+    found = traverse(cloud, components, 0, 7)
+    scores = components.scores(cloud)
+    stops = np.linspace(*np.percentile(scores[:, 0], [5, 95]), 7)
+    for row, stop in zip(found.rows, stops, strict=True):
+        point = components.mean + stop * components.axes[0]
+        assert row == np.linalg.norm(cloud - point, axis=1).argmin()
+    assert (found.latent == cloud[found.rows]).all()
+    nearest_stop = np.abs(scores[:, :1] - stops).argmin(1)
+    assert found.populations == pytest.approx(np.bincount(nearest_stop, minlength=7) / 500)
+
+
+@pytest.mark.parametrize(("component", "n_points", "words"), [(3, 5, "component 4 does not exist"), (0, 1, "2 points")])
+def test_impossible_traversals_are_refused(cloud, component, n_points, words):
+    with pytest.raises(InputError, match=words):
+        traverse(cloud, principal_components(cloud), component, n_points)
+
+
+def test_kmeans_finds_separate_groups_in_order_along_the_first_component():
+    generator = np.random.default_rng(1)
+    latent = np.concatenate([generator.normal(centre, 0.1, (n, 2)) for centre, n in ((8, 10), (0, 60), (4, 30))])
+    found = kmeans(latent, 3)
+    assert found.populations == pytest.approx([0.6, 0.3, 0.1])
+    assert found.membership.tolist() == [2] * 10 + [0] * 60 + [1] * 30
+    assert (found.latent == latent[found.rows]).all()
+    assert found.latent[:, 0] == pytest.approx([0, 4, 8], abs=0.2)
+
+
+def test_kmeans_with_more_clusters_than_distinct_latents_is_refused():
+    with pytest.raises(InputError, match="2 distinct posterior means; ask for 1 to 2"):
+        kmeans(np.array([[0.0], [0.0], [1.0]]), 3)
+
+
+def test_streamed_fluctuation_equals_that_of_the_whole_array():
+    generator = np.random.default_rng(2)
+    ensemble = generator.normal(0, 3, (50, 7, 3)) + 300
+    meter = FluctuationMeter(ensemble[0])
+    for start in range(0, 50, 8):
+        meter.add(ensemble[start : start + 8].astype(np.float32))
+    expected = np.sqrt(((ensemble - ensemble.mean(0)) ** 2).sum(2).mean(0))
+    assert meter.rmsf == pytest.approx(expected, rel=1e-5)
+    assert meter.mean == pytest.approx(ensemble.mean(0), abs=1e-4)
+
+
+@pytest.fixture
+def turning():
+    """30 residues; rows 10-19 turn uniformly by ±30° about z through their centre, rows 20-29 slide ±4 Å along x."""
+    generator = np.random.default_rng(4)
+    nominal = generator.normal(0, 8, (30, 3))
+    fractions = np.linspace(-1, 1, 201)
+    states = np.repeat(nominal[None], len(fractions), axis=0)
+    centre = nominal[10:20].mean(0)
+    for state, fraction in zip(states, fractions, strict=True):
+        turn = Rotation.from_euler("z", 30 * fraction, degrees=True)
+        state[10:20] = turn.apply(nominal[10:20] - centre) + centre
+        state[20:] += [4 * fraction, 0, 0]
+    return nominal, states, np.repeat([0, 1, 2], 10)
+
+
+def test_segment_motion_is_the_one_put_in(turning):
+    nominal, states, labels = turning
+    batches = [(np.arange(n, n + 67), states[n : n + 67]) for n in (0, 67, 134)]
+    _, (resting, turned, slid) = measure_motions(batches, nominal, labels, 3)
+    assert resting.angle_range_deg == pytest.approx(0, abs=1e-4)
+    assert turned.angle_range_deg == pytest.approx(54, abs=0.01)
+    assert turned.rotation_axis == pytest.approx([0, 0, 1], abs=1e-6)
+    assert turned.translation_range == pytest.approx(0, abs=1e-6)
+    assert slid.angle_range_deg == pytest.approx(0, abs=1e-4)
+    assert slid.translation_range == pytest.approx(7.2, abs=1e-6)
+    assert slid.translation_direction == pytest.approx([1, 0, 0], abs=1e-6)
+
+
+def test_tracking_every_third_conformation_counts_over_batches(turning):
+    nominal, states, labels = turning
+    batches = [(np.arange(n, n + 50), states[n : n + 50]) for n in (0, 50, 100, 150)]
+    meter, thinned = measure_motions(batches, nominal, labels, 3, track_every=3)
+    _, expected = measure_motions([(np.arange(200)[::3], states[:200:3])], nominal, labels, 3)
+    assert meter.count == 200
+    assert thinned[1].angle_range_deg == pytest.approx(expected[1].angle_range_deg)
+    assert thinned[2].translation_range == pytest.approx(expected[2].translation_range)
+
+
+def test_small_and_empty_segments_have_no_rotation():
+    positions = np.zeros((4, 3, 3))
+    positions[:, 1, 0] = [0, 1, 2, 3]
+    tracker = SegmentTracker(positions[0], np.array([0, 0, -1]), 2)
+    tracker.add(positions)
+    small, empty = tracker.motions()
+    assert np.isnan(small.angle_range_deg)
+    assert small.translation_range == pytest.approx(0.9 * 1.5)
+    assert empty.n_residues == 0
+    assert np.isnan(empty.translation_range)
+
+
+def test_main_range_of_no_spread_is_zero():
+    assert main_range(np.ones((5, 3)))[0] == 0
+
+
+def test_hard_segments_leave_fixed_residues_out():
+    weights = np.array([[0.2, 0.8], [0.0, 0.0], [0.6, 0.4]])
+    assert hard_segments(weights).tolist() == [1, -1, 0]
+
+
+def test_spread_rows_are_distinct_and_reach_both_ends():
+    assert spread_rows(3, 10).tolist() == [0, 1, 2]
+    assert spread_rows(101, 5).tolist() == [0, 25, 50, 75, 100]
+
+
+@pytest.fixture(scope="module", params=[1, 2, 3])
+def analysed(request, tmp_path_factory):
+    run = make_run(tmp_path_factory.mktemp("analysis") / "run", latent_dim=request.param)
+    return run, analyze(run, n_points=4)
+
+
+def _rows(path):
+    with open(path, encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def test_analysis_writes_every_table_and_picture(analysed):
+    run, result = analysed
+    names = {path.name for path in result.files}
+    pictures = {"latent.png", "rmsf.png", "segments.png", "motions.png", "training.png"}
+    tables = {"latent.csv", "pca.csv", "rmsf.csv", "segments.csv", "traversal_pc1.csv", "kmeans.csv"}
+    assert pictures | tables | {"traversal_pc1.cif", "kmeans.cif"} <= names
+    for name in pictures:
+        assert (result.folder / name).read_bytes().startswith(b"\x89PNG")
+    latents = _rows(result.folder / "latent.csv")
+    assert [int(row["particle"]) for row in latents] == list(range(run.table.n_particles))
+    assert float(latents[7]["z1"]) == pytest.approx(run.posterior.mean[7, 0], rel=1e-5)
+    assert latents[7]["image"] == "000008@particles.mrcs"
+
+
+def test_table_of_residues_has_the_rmsf_of_the_expected_coordinates(analysed):
+    run, result = analysed
+    rows = _rows(result.folder / "rmsf.csv")
+    everything = run.conformations().astype(np.float64)
+    expected = np.sqrt(((everything - everything.mean(0)) ** 2).sum(2).mean(0))
+    assert [float(row["rmsf_angstrom"]) for row in rows] == pytest.approx(expected, rel=1e-3)
+    assert (rows[11]["chain"], rows[11]["residue"], rows[11]["name"]) == ("A", "13", "ALA")
+
+
+def test_traversal_structures_are_those_of_the_table(analysed):
+    run, result = analysed
+    models = gemmi.read_structure(str(result.folder / "traversal_pc1.cif"))
+    rows = _rows(result.folder / "traversal_pc1.csv")
+    assert len(models) == len(rows) == 4
+    latent = run.posterior.mean[[int(row["particle"]) for row in rows]]
+    found = [[atom.pos.tolist() for chain in model for residue in chain for atom in residue] for model in models]
+    assert np.array(found) == pytest.approx(run.decode(latent), abs=1e-3)
+
+
+def test_analysis_is_kept_unless_overwrite_and_is_the_same_twice(tmp_path):
+    run = make_run(tmp_path / "run")
+    first = {path.name: path.read_bytes() for path in analyze(run).files}
+    with pytest.raises(InputError, match="--overwrite"):
+        analyze(run.folder)
+    second = {path.name: path.read_bytes() for path in analyze(run.folder, overwrite=True).files}
+    assert first == second
+
+
+def test_a_folder_that_is_no_analysis_is_never_replaced(tmp_path):
+    run = make_run(tmp_path / "run")
+    run.layout.analysis.mkdir()
+    (run.layout.analysis / "thesis.txt").write_text("mine")
+    with pytest.raises(InputError, match="did not make"):
+        analyze(run, overwrite=True)
+    assert (run.layout.analysis / "thesis.txt").read_text() == "mine"
+
+
+def test_collapsed_posterior_is_analysed(tmp_path):
+    run = make_run(tmp_path / "run", latent=np.zeros((60, 2)), spread=0.0)
+    result = analyze(run)
+    assert result.rmsf.max() < 1e-4
+    assert len(result.clusters.rows) == 1
+
+
+def test_a_failed_analysis_leaves_nothing(tmp_path):
+    run = make_run(tmp_path / "run")
+    before = set(run.folder.iterdir())
+    with pytest.raises(InputError, match="2 points"):
+        analyze(run, n_points=1)
+    assert set(run.folder.iterdir()) == before
+
+
+def test_residue_ranges_break_at_chains_and_gaps(analysed):
+    run, _ = analysed
+    assert residue_ranges(run.structure, np.array([0, 1, 2, 5, 23, 24, 25])) == "A:1-3 A:6-6 A:25-25 B:1-2"
+
+
+def test_metrics_cut_short_by_a_kill_are_read_up_to_there(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"epoch": 1}\n{"epoch": 2}\n{"epo')
+    assert read_metrics(path) == [{"epoch": 1}, {"epoch": 2}]
