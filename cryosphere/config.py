@@ -113,7 +113,7 @@ class TrainingConfig(_Section):
     lr_milestones: list[float] = Field(
         [0.5, 0.75], description="fractions of the planned steps at which multi_step divides"
     )
-    gradient_clip: float | None = Field(None, gt=0, description="largest gradient norm; null: none")
+    gradient_clip: float | None = Field(300.0, gt=0, description="largest gradient norm; null: none")
     held_out: float = Field(0.05, ge=0, lt=0.9, description="share of images kept out of training")
     seed: int = Field(0, ge=0)
     checkpoint_minutes: float = Field(10.0, gt=0, description="a checkpoint at least this often, and every epoch")
@@ -155,6 +155,7 @@ PAPER_PRESET: dict[str, dict[str, Any]] = {
         "learning_rate": 3e-5,
         "segmentation_learning_rate": 3e-4,
         "lr_schedule": "constant",
+        "gradient_clip": None,
     },
     "inference": {"method": "encoder"},
 }

@@ -25,9 +25,7 @@ def adk_trajectory() -> tuple[Path, Path]:
         spec = importlib.util.find_spec("MDAnalysisTests")
         folder = Path(spec.submodule_search_locations[0]) / "data" if spec else None
     if folder is None or not (Path(folder) / "adk_dims.dcd").is_file():
-        pytest.skip(
-            "the AdK trajectory is not here: pip install MDAnalysisTests, or set CRYOSPHERE_ADK_TRAJECTORY"
-        )
+        pytest.skip("the AdK trajectory is not here: pip install MDAnalysisTests, or set CRYOSPHERE_ADK_TRAJECTORY")
     return Path(folder) / "adk_dims.dcd", Path(folder) / "adk.psf"
 
 

@@ -41,7 +41,7 @@ def two_arms() -> Structure:
     )
 
 
-def swinging_arm(n_states: int = 12, degrees: float = 60.0) -> Conformations:
+def swinging_arm(n_states: int = 12, degrees: float = 40.0) -> Conformations:
     """The second arm swings about the z–x plane's normal through the hinge."""
     structure = two_arms()
     states = np.repeat(structure.residue_positions[None], n_states, axis=0)

@@ -76,9 +76,7 @@ def read_header(path: str | Path) -> MRCHeader:
     raw, notes = _raw_header(path)
     if int(raw.mode) not in READABLE_MODES:
         known = ", ".join(f"{mode} ({name})" for mode, name in READABLE_MODES.items())
-        raise InputError(
-            f"{path} has MRC mode {int(raw.mode)}, expected one of {known}; convert it to mode 2."
-        )
+        raise InputError(f"{path} has MRC mode {int(raw.mode)}, expected one of {known}; convert it to mode 2.")
     shape = tuple(int(raw[name]) for name in ("nz", "ny", "nx"))
     if min(shape) < 1 or max(shape[1:]) > LARGEST_BOX:
         raise InputError(f"{path} is not an MRC file: its header gives the dimensions {shape}.")
@@ -359,8 +357,7 @@ def read_volume(path: str | Path) -> DensityMap:
     if sizes.min() <= 0 or np.ptp(sizes) > SAME_SIZE_TOLERANCE * sizes.max():
         found = tuple(float(size) for size in sizes.round(4))
         raise InputError(
-            f"{path} has the voxel size {found} Å, expected cubes of a known size; "
-            "resample the map or mend its header."
+            f"{path} has the voxel size {found} Å, expected cubes of a known size; resample the map or mend its header."
         )
     if sorted(header.axis_order) != [0, 1, 2]:
         found = tuple(axis + 1 for axis in header.axis_order)

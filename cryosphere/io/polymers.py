@@ -208,9 +208,7 @@ def atom_positions(residues: list[PolymerResidue]) -> Float[np.ndarray, "atom 3"
     return np.array([atom.pos.tolist() for residue in residues for atom in residue.atoms]).reshape(-1, 3)
 
 
-def _bonded(
-    residues: list[PolymerResidue], anchors: Float[np.ndarray, "residue 3"]
-) -> Bool[np.ndarray, " bond"]:
+def _bonded(residues: list[PolymerResidue], anchors: Float[np.ndarray, "residue 3"]) -> Bool[np.ndarray, " bond"]:
     """Whether residues i and i + 1 are neighbours in a chain.
 
     Both must be of one chain and kind and have their anchors close together. Then consecutive numbers decide or,

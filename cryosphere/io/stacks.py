@@ -146,8 +146,7 @@ def _pixel_size_notes(headers: list[MRCHeader], pixel_size: float, source: Path)
         f"{header.path.name} has a pixel size of {header.voxel_size[0]:.4g} Å in its header, "
         f"{source.name} says {pixel_size:.4g} Å; {source.name} wins."
         for header in headers
-        if header.voxel_size[0] > 0
-        and abs(header.voxel_size[0] - pixel_size) > SAME_SIZE_TOLERANCE * pixel_size
+        if header.voxel_size[0] > 0 and abs(header.voxel_size[0] - pixel_size) > SAME_SIZE_TOLERANCE * pixel_size
     ]
 
 

@@ -73,9 +73,7 @@ def read_particles(path: str | Path, datadir: str | Path | None = None) -> Parti
     shift = _shift(particles, pixel_size)
     names, stack_index, image_index = _image_names(particles)
     paths = resolve_stacks(names, path, datadir)
-    stacks = check_stacks(
-        paths, stack_index, image_index, source=path, pixel_size=pixel_size, box_size=box_size
-    )
+    stacks = check_stacks(paths, stack_index, image_index, source=path, pixel_size=pixel_size, box_size=box_size)
     euler = torch.as_tensor(np.deg2rad([particles.numbers(column) for column in ANGLE_COLUMNS]))
     return ParticleTable(
         source=path,
@@ -108,9 +106,7 @@ def _particle_tables(path: Path, blocks: dict[str, pd.DataFrame]) -> tuple[StarT
     name = "particles" if "particles" in candidates else candidates[0]
     if name != "particles" and len(candidates) > 1:
         listed = ", ".join(f"data_{candidate}" for candidate in candidates)
-        raise InputError(
-            f"{path} has several tables of images ({listed}); call the right one data_particles."
-        )
+        raise InputError(f"{path} has several tables of images ({listed}); call the right one data_particles.")
     particles = StarTable(path, name, blocks[name])
     if particles.frame.empty:
         raise InputError(f"{path} has no particles: data_{name} has no rows.")
@@ -227,8 +223,7 @@ def _common_sizes(path: Path, optics: _Optics) -> tuple[float, int | None]:
         if not valid.all():
             row = np.flatnonzero(~valid)[0]
             raise InputError(
-                f"{path}, optics group {optics.names[row]}: {what} is {values[row]:g}, expected {expected}; "
-                "correct it."
+                f"{path}, optics group {optics.names[row]}: {what} is {values[row]:g}, expected {expected}; correct it."
             )
     _refuse_mixed(path, optics.names, optics.pixel_size, "pixel sizes", "Å", SAME_SIZE_TOLERANCE)
     if optics.box_size is not None:

@@ -35,9 +35,7 @@ class StarTable:
         """Refuse the table if one of the columns is missing."""
         missing = [column for column in columns if column not in self.frame.columns]
         if missing:
-            raise InputError(
-                f"{self.path} has no {what}: data_{self.block} lacks {', '.join(missing)}; {remedy}."
-            )
+            raise InputError(f"{self.path} has no {what}: data_{self.block} lacks {', '.join(missing)}; {remedy}.")
 
     def numbers(self, column: str, default: float | None = None) -> Float[np.ndarray, " row"]:
         """Return a column as finite float64, or ``default`` in every row if it is absent."""
@@ -75,10 +73,7 @@ def read_blocks(path: Path) -> dict[str, pd.DataFrame]:
         raise InputError(f"{path} cannot be parsed as STAR ({reason}); mend or export it again.") from error
     if not blocks:
         raise InputError(f"{path} is empty or not a STAR file: it has no data_ block.")
-    return {
-        name: block if isinstance(block, pd.DataFrame) else pd.DataFrame([block])
-        for name, block in blocks.items()
-    }
+    return {name: block if isinstance(block, pd.DataFrame) else pd.DataFrame([block]) for name, block in blocks.items()}
 
 
 def write_blocks(path: str | Path, blocks: Mapping[str, pd.DataFrame], *, overwrite: bool = False) -> None:

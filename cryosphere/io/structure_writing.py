@@ -61,10 +61,7 @@ class _ModelLabels:
         count = max(len(values) for values in (self.names, self.populations, ()) if values is not None)
         names = ["?"] * count if self.names is None else self.names
         shares = ["?"] * count if self.populations is None else [f"{share:.6f}" for share in self.populations]
-        return [
-            (number, name, share)
-            for number, (name, share) in enumerate(zip(names, shares, strict=True), start=1)
-        ]
+        return [(number, name, share) for number, (name, share) in enumerate(zip(names, shares, strict=True), start=1)]
 
 
 def write_models(
@@ -155,9 +152,7 @@ def _sites(structure: Structure, what: str) -> _Sites:
 
 def _runs(structure: Structure) -> tuple[Int[np.ndarray, " residue"], Int[np.ndarray, " residue"]]:
     """Run of every residue, and its number in the run from 1, one number being skipped at an interruption."""
-    same = (structure.chain_ids[1:] == structure.chain_ids[:-1]) & (
-        structure.kinds[1:] == structure.kinds[:-1]
-    )
+    same = (structure.chain_ids[1:] == structure.chain_ids[:-1]) & (structure.kinds[1:] == structure.kinds[:-1])
     run = np.concatenate([[0], np.cumsum(~same)])
     steps = np.concatenate([[1], np.where(structure.bonded, 1, 2)])
     position = np.cumsum(steps)
@@ -173,9 +168,7 @@ def _checked_models(
     for number, frame in enumerate(positions, start=1):
         coordinates = np.asarray(frame, dtype=np.float64)
         if coordinates.shape != (n_sites, 3):
-            raise ValueError(
-                f"model {number} for {path} has the shape {coordinates.shape}, expected ({n_sites}, 3)"
-            )
+            raise ValueError(f"model {number} for {path} has the shape {coordinates.shape}, expected ({n_sites}, 3)")
         if not np.isfinite(coordinates).all():
             raise ValueError(f"model {number} for {path} has coordinates that are not finite")
         # Adding 0 turns -0.0 into 0.0, so that equal coordinates give equal text.
@@ -212,9 +205,7 @@ def _write_mmcif(
         lines = []
         for row, (x, y, z) in enumerate(coordinates.tolist()):
             serial += 1
-            lines.append(
-                f"{groups[row]} {serial} {before[row]} {x:.3f} {y:.3f} {z:.3f} {after[row]} {number}\n"
-            )
+            lines.append(f"{groups[row]} {serial} {before[row]} {x:.3f} {y:.3f} {z:.3f} {after[row]} {number}\n")
         file.write("".join(lines))
     file.write("#\n")
 
@@ -269,9 +260,7 @@ def _write_entities(file: TextIO, sites: _Sites) -> None:
             for number in range(1, sites.sequence_number[rows[-1]] + 1)
         ]
     _write_loop(file, "entity", ("id", "type"), [(entity, "polymer") for entity, _ in entities])
-    _write_loop(
-        file, "entity_poly", ("entity_id", "type"), [(entity, quote(kind)) for entity, kind in entities]
-    )
+    _write_loop(file, "entity_poly", ("entity_id", "type"), [(entity, quote(kind)) for entity, kind in entities])
     _write_loop(file, "entity_poly_seq", ("entity_id", "num", "mon_id", "hetero"), sequences)
     asym = [(quote(label), str(run)) for run, label in enumerate(_asym_ids(sites), start=1)]
     _write_loop(file, "struct_asym", ("id", "entity_id"), asym)
@@ -327,8 +316,7 @@ def _write_pdb(
             raise InputError(f"{path} cannot hold more than {PDB_MAX_MODELS} models; use a .cif name.")
         if coordinates.min() <= low or coordinates.max() >= high:
             raise InputError(
-                f"{path} cannot hold coordinates outside {low:.0f} to {high:.0f} Å (model {number}); "
-                "use a .cif name."
+                f"{path} cannot hold coordinates outside {low:.0f} to {high:.0f} Å (model {number}); use a .cif name."
             )
         lines = [f"MODEL     {number:4d}\n"]
         for row, (x, y, z) in enumerate(coordinates.tolist()):

@@ -99,8 +99,7 @@ def structure_of_residues(
         if left_out.without_anchor:
             found = f"residues without a Cα or C1′ atom: {len(left_out.without_anchor)}"
         raise InputError(
-            f"{source} has no protein or nucleic-acid residues (found {found}); "
-            "give a structure with a polymer chain."
+            f"{source} has no protein or nucleic-acid residues (found {found}); give a structure with a polymer chain."
         )
     structure = build_structure(source, residues, sigma, left_out.notes(source))
     finite = np.isfinite(structure.atoms.positions).all(axis=1)
@@ -133,9 +132,7 @@ def _check_same_residues(path: Path, number: int, found: list[tuple], expected: 
         return
     remedy = "all models must have the same residues and atoms, so remove or mend this model"
     if len(found) != len(expected):
-        raise InputError(
-            f"{path}: model {number} has {len(found)} residues, model 1 has {len(expected)}; {remedy}."
-        )
+        raise InputError(f"{path}: model {number} has {len(found)} residues, model 1 has {len(expected)}; {remedy}.")
     here, there = next(pair for pair in zip(found, expected, strict=True) if pair[0] != pair[1])
     raise InputError(
         f"{path}: model {number} has {_residue_text(here)} where model 1 has {_residue_text(there)}; {remedy}."

@@ -64,9 +64,7 @@ def read_trajectory(
     trajectory, topology = Path(trajectory), Path(topology)
     for path in (trajectory, topology):
         if not path.is_file():
-            raise InputError(
-                f"{path} does not exist or is not a file; a trajectory and its topology are expected."
-            )
+            raise InputError(f"{path} does not exist or is not a file; a trajectory and its topology are expected.")
     if topology.suffix.lower() in GEMMI_TOPOLOGY_SUFFIXES:
         atoms = _topology_from_structure_file(topology)
     else:
@@ -136,13 +134,9 @@ def write_trajectory(
         write_models(topology_path, structure, nominal[None], what=what, frame=frame, overwrite=overwrite)
 
 
-def _split_notes(
-    source: str, structure: Structure, positions: Float[np.ndarray, "frame residue 3"]
-) -> list[str]:
+def _split_notes(source: str, structure: Structure, positions: Float[np.ndarray, "frame residue 3"]) -> list[str]:
     """Say how many frames have molecules that are split across the periodic box."""
-    neighbours = (structure.chain_ids[1:] == structure.chain_ids[:-1]) & (
-        np.diff(structure.residue_numbers) == 1
-    )
+    neighbours = (structure.chain_ids[1:] == structure.chain_ids[:-1]) & (np.diff(structure.residue_numbers) == 1)
     steps = np.linalg.norm(np.diff(positions, axis=1), axis=-1)[:, neighbours]
     n_split = int((steps > SPLIT_DISTANCE).any(axis=1).sum())
     if not n_split:

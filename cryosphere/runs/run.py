@@ -147,8 +147,8 @@ class Run:
     ) -> Iterator[tuple[Int[np.ndarray, " batch"], Float[np.ndarray, "batch residue 3"]]]:
         """E[x | image] of particles, batch by batch: (rows of the posterior, positions in Å, float32).
 
-        The expectation over the Gaussian posterior is taken on its 2 d cubature points, mean ± √d times the columns
-        of the covariance's Cholesky factor, which is exact for motions up to third order in the latent
+        The expectation over the Gaussian posterior is taken on its 2 d cubature points, mean ± √d times the
+        columns of a square root of the covariance, which is exact for motions up to third order in the latent
         (Arasaratnam & Haykin, IEEE Trans. Autom. Control 2009).
         """
         posterior = self.posterior
@@ -202,10 +202,13 @@ class Run:
 def cubature_points(
     mean: Float[np.ndarray, "batch latent"], covariance: Float[np.ndarray, "batch latent latent"]
 ) -> Float[np.ndarray, "batch point latent"]:
-    """The 2 d points mean ± √d L e_k with L Lᵀ = covariance, equally weighted: same mean and covariance."""
-    latent_dim = mean.shape[1]
-    tiny = 1e-12 * np.eye(latent_dim)
-    columns = np.sqrt(latent_dim) * np.linalg.cholesky(covariance.astype(np.float64) + tiny).transpose(0, 2, 1)
+    """The 2 d points mean ± √d L e_k with L Lᵀ = covariance, equally weighted: same mean and covariance.
+
+    L comes from the eigenvectors, so that a covariance of low rank (few conformations with weight) is as good as any.
+    """
+    values, vectors = np.linalg.eigh(covariance.astype(np.float64))
+    factor = vectors * np.sqrt(values.clip(0))[:, None, :]
+    columns = np.sqrt(mean.shape[1]) * factor.transpose(0, 2, 1)
     return np.concatenate([mean[:, None] + columns, mean[:, None] - columns], axis=1)
 
 

@@ -128,9 +128,7 @@ def test_micrograph_star(tmp_path, write_star):
 
 
 def test_movie_star(tmp_path, write_star):
-    text = message(
-        write_star(tmp_path / "p.star", {"movies": {"rlnMicrographMovieName": ["m.tif", "n.tif"]}})
-    )
+    text = message(write_star(tmp_path / "p.star", {"movies": {"rlnMicrographMovieName": ["m.tif", "n.tif"]}}))
     assert "movie STAR file" in text
 
 
@@ -252,9 +250,7 @@ def test_truncated_stack(tmp_path, make_stack, write_star, star_blocks):
     assert f"({len(data)} bytes)" in text and f"has {len(data) - 100} bytes" in text
 
 
-@pytest.mark.parametrize(
-    "content", [b"", b"short", b"x" * 5000, bytes(5000)], ids=["empty", "short", "text", "zeros"]
-)
+@pytest.mark.parametrize("content", [b"", b"short", b"x" * 5000, bytes(5000)], ids=["empty", "short", "text", "zeros"])
 def test_stack_that_is_no_mrc_file(tmp_path, write_star, star_blocks, content):
     (tmp_path / "stack.mrcs").write_bytes(content)
     text = message(write_star(tmp_path / "p.star", star_blocks))

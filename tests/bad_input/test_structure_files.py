@@ -43,9 +43,7 @@ def test_missing_file(tmp_path):
     assert "not a file" in message(read_structure, tmp_path)
 
 
-@pytest.mark.parametrize(
-    "content", ["", "hello\n", "data_x\n_entry.id x\n", "data_x\nloop_\n_a.b\n_a.c\n1 2 3\n"]
-)
+@pytest.mark.parametrize("content", ["", "hello\n", "data_x\n_entry.id x\n", "data_x\nloop_\n_a.b\n_a.c\n1 2 3\n"])
 def test_file_without_atoms(tmp_path, content):
     (tmp_path / "x.cif").write_text(content)
     assert str(tmp_path / "x.cif") in message(read_structure, tmp_path / "x.cif")
@@ -61,9 +59,7 @@ def test_star_file_as_structure(test_data):
 
 
 def test_no_polymer(tmp_path):
-    path = write_lines(
-        tmp_path / "w.pdb", pdb_atoms(3, residue="HOH", record="HETATM", atom=" O  ", element="O")
-    )
+    path = write_lines(tmp_path / "w.pdb", pdb_atoms(3, residue="HOH", record="HETATM", atom=" O  ", element="O"))
     text = message(read_structure, path)
     assert "no protein or nucleic-acid residues" in text and "3 waters" in text
 
@@ -166,9 +162,7 @@ def test_unreadable_trajectories(small, tmp_path):
     with mdtraj.formats.XTCTrajectoryFile(str(tmp_path / "t.xtc"), "w") as file:
         file.write(np.zeros((1, 5, 3), np.float32))
     (tmp_path / "bad.psf").write_text("no topology\n")
-    assert "bad.psf cannot be read as a topology" in message(
-        read_trajectory, tmp_path / "t.xtc", tmp_path / "bad.psf"
-    )
+    assert "bad.psf cannot be read as a topology" in message(read_trajectory, tmp_path / "t.xtc", tmp_path / "bad.psf")
 
 
 def test_frames_that_do_not_fit_leave_nothing(small, tmp_path):

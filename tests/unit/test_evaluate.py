@@ -39,12 +39,12 @@ def copied(perfect, tmp_path):
 
 def test_a_perfect_run_has_perfect_scores(perfect):
     run, truth = perfect
-    scores = evaluate(run, truth, overwrite=True)
+    scores = evaluate(run, truth, overwrite=True, n_volumes=8)
     assert scores.rmsd["mean"] < 1e-3
     # Areas to 12/24 - 1/24 with 24 voxels.
     assert scores.fsc_auc["maximum"] == pytest.approx(11 / 24)
     assert scores.fsc_auc["mean"] == pytest.approx(11 / 24, abs=1e-4)
-    assert scores.fsc_auc["n_images"] == N_PARTICLES
+    assert scores.fsc_auc["n_images"] == 8
     assert "no volumes" in scores.fsc_auc["truth_volumes"]
     assert scores.ensemble["sac"] < 1e-2
     assert scores.ensemble["coverage"] < 1e-2
@@ -60,7 +60,7 @@ def test_a_perfect_run_has_perfect_scores(perfect):
 
 def test_nominal_and_best_single_structure_are_scored_beside(perfect):
     run, truth = perfect
-    scores = evaluate(run, truth, overwrite=True)
+    scores = evaluate(run, truth, overwrite=True, n_volumes=8)
     coordinates = np.load(truth / "coordinates.npy").astype(np.float64)
     state = np.load(truth / "state.npy")
 
@@ -77,7 +77,7 @@ def test_a_displaced_run_is_off_by_the_displacement(copied):
     run, truth = copied
     coordinates = np.load(truth / "coordinates.npy")
     np.save(truth / "coordinates.npy", coordinates + np.array([3, 0, 4], np.float32))
-    scores = evaluate(run, truth, overwrite=True)
+    scores = evaluate(run, truth, overwrite=True, n_volumes=8)
     assert scores.rmsd["mean"] == pytest.approx(5, abs=1e-3)
     assert scores.rmsd["median"] == pytest.approx(5, abs=1e-3)
     assert scores.ensemble["lfc"] < 1e-3
@@ -87,7 +87,7 @@ def test_a_displaced_run_is_off_by_the_displacement(copied):
 def test_a_truth_in_another_frame_is_pointed_out(copied):
     run, truth = copied
     np.save(truth / "coordinates.npy", np.load(truth / "coordinates.npy") + np.float32(48))
-    scores = evaluate(run, truth, overwrite=True)
+    scores = evaluate(run, truth, overwrite=True, n_volumes=8)
     assert "structure.origin" in scores.notes[0]
     assert "structure.origin" in scores.table()
 
@@ -96,7 +96,7 @@ def test_swapped_states_are_scored_by_image_but_not_by_ensemble(copied):
     run, truth = copied
     state = np.load(truth / "state.npy")
     np.save(truth / "state.npy", N_STATES - 1 - state)
-    scores = evaluate(run, truth, overwrite=True)
+    scores = evaluate(run, truth, overwrite=True, n_volumes=8)
     assert scores.rmsd["mean"] > scores.rmsd["best_single"]
     assert scores.ensemble["sac"] < 1e-2
     assert scores.populations["earth_movers_distance"] == pytest.approx(0, abs=1e-6)
@@ -117,7 +117,7 @@ def test_true_volumes_are_used_where_they_are(copied):
     assert scores.fsc_auc["truth_volumes"] == "the truth folder's, of 2 of 6 states"
     # The volumes are read, not computed: with the other state's volume the score falls.
     shutil.copy(truth / "volumes" / "state_0004.mrc", truth / "volumes" / "state_0001.mrc")
-    assert evaluate(run, truth, overwrite=True).fsc_auc["mean"] < 11 / 24 - 0.005
+    assert evaluate(run, truth, overwrite=True, n_volumes=8).fsc_auc["mean"] < 11 / 24 - 0.005
 
 
 def test_scores_are_written_beside_errors_of_every_image(perfect):
@@ -150,6 +150,11 @@ def _change(name, change):
     return lambda truth: np.save(truth / name, change(np.load(truth / name)))
 
 
+def _fewer_residues(truth):
+    _change("coordinates.npy", lambda x: x[:, :-1])(truth)
+    (truth / "info.json").write_text("{}")
+
+
 def _volumes_of_another_box(truth):
     (truth / "volumes").mkdir()
     for state in range(N_STATES):
@@ -162,7 +167,8 @@ def _volumes_of_another_box(truth):
         (_remove("coordinates.npy"), r"coordinates\.npy is missing"),
         (_remove("state.npy"), r"state\.npy is missing"),
         (_remove("info.json"), r"info\.json is missing"),
-        (_change("coordinates.npy", lambda x: x[:, :-1]), "39 residues.* has 40"),
+        (_fewer_residues, "39 residues.* has 40"),
+        (_change("coordinates.npy", lambda x: x[:, :-1]), "'bodies' .* outside 0 to 38"),
         (_change("state.npy", lambda s: s[:-1]), "47 particles, the run has 48"),
         (_change("state.npy", lambda s: s + 1), "names states 1 to 6"),
         (_volumes_of_another_box, r"8 x 8 x 8 voxels.* 24 of 4 Å"),

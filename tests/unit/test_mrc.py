@@ -112,9 +112,7 @@ def test_batches_are_taken_one_at_a_time(tmp_path):
 )
 def test_batches_that_do_not_fit_leave_nothing(tmp_path, shapes, n_images):
     with pytest.raises(ValueError):
-        write_stack(
-            tmp_path / "s.mrcs", [np.zeros(shape) for shape in shapes], n_images=n_images, pixel_size=1.0
-        )
+        write_stack(tmp_path / "s.mrcs", [np.zeros(shape) for shape in shapes], n_images=n_images, pixel_size=1.0)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -19,9 +19,7 @@ def test_corner_moves_the_box_centre_to_zero(corner_structure):
     np.testing.assert_allclose(placed.residue_positions, corner_structure.residue_positions - 48.0)
     np.testing.assert_allclose(placed.atoms.positions, corner_structure.atoms.positions - 48.0)
     np.testing.assert_array_equal(placed.frame_shift, [48.0] * 3)
-    np.testing.assert_allclose(
-        placed.residue_positions + placed.frame_shift, corner_structure.residue_positions
-    )
+    np.testing.assert_allclose(placed.residue_positions + placed.frame_shift, corner_structure.residue_positions)
     assert placed.notes == ()
 
 

@@ -127,9 +127,7 @@ def test_calpha_only_model_has_whole_residues(test_data, tmp_path):
     np.testing.assert_array_equal(reduced.bonded, whole.bonded)
 
 
-def pdb_line(
-    serial, atom, residue, chain, number, x, *, record="ATOM", altloc=" ", occupancy=1.0, element=None
-):
+def pdb_line(serial, atom, residue, chain, number, x, *, record="ATOM", altloc=" ", occupancy=1.0, element=None):
     name = f" {atom:<3}" if len(element or atom[0]) == 1 else f"{atom:<4}"
     return (
         f"{record:<6}{serial:5d} {name}{altloc}{residue:>3} {chain}{number:>5}   "
@@ -312,11 +310,7 @@ def test_names_and_populations(test_data, tmp_path):
     frames = [structure.residue_positions] * 2
     labels = {"model_names": ["open state", "closed"], "populations": np.array([0.25, 0.75])}
     write_models(tmp_path / "m.cif", structure, frames, what="residues", **labels)
-    table = (
-        gemmi.cif.read(str(tmp_path / "m.cif"))
-        .sole_block()
-        .find("_cryosphere_model.", ["name", "population"])
-    )
+    table = gemmi.cif.read(str(tmp_path / "m.cif")).sole_block().find("_cryosphere_model.", ["name", "population"])
     assert [(row.str(0), float(row[1])) for row in table] == [("open state", 0.25), ("closed", 0.75)]
     write_models(tmp_path / "m.pdb", structure, frames, what="residues", **labels)
     assert "REMARK   6 MODEL 2 NAME closed POPULATION 0.750000" in (tmp_path / "m.pdb").read_text()
@@ -340,9 +334,7 @@ def test_written_sequence_skips_missing_residues(tmp_path):
 
 
 def test_chain_without_name(tmp_path):
-    path = write_pdb(
-        tmp_path / "a.pdb", residue_lines(1, "ALA", 0.0, chain=" "), residue_lines(2, "GLY", 3.8, " ")
-    )
+    path = write_pdb(tmp_path / "a.pdb", residue_lines(1, "ALA", 0.0, chain=" "), residue_lines(2, "GLY", 3.8, " "))
     structure = read_structure(path)
     assert structure.chain_ids.tolist() == ["", ""]
     for suffix, chains in (("pdb", ["", ""]), ("cif", ["A", "A"])):
