@@ -115,7 +115,7 @@ def _weigh(
         for start in range(0, n_particles, step):
             rows = np.arange(start, min(start + step, n_particles))
             batch = images.batch(rows).to(model.device)
-            weights = torch.softmax(model.log_likelihoods(batch, conformations).double().cpu(), dim=1)
+            weights = torch.softmax(model.log_likelihoods(batch, conformations).cpu().double(), dim=1)
             centre = weights @ latent.double()
             offset = latent.double() - centre[:, None]
             mean[rows] = centre.float()

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
-import secrets
-import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,6 +15,7 @@ from torch import Tensor
 
 from cryosphere.errors import ConfigError, InputError
 from cryosphere.io import star
+from cryosphere.io.folders import atomic_folder
 from cryosphere.io.mrc import write_stack, write_volume
 from cryosphere.io.structures import write_models
 from cryosphere.physics import fourier, gaussians
@@ -119,7 +116,8 @@ def simulate(
     """
     out = Path(out)
     check_settings(settings, conformations.n_states)
-    with _folder_output(out, overwrite) as folder:
+    _refuse_other_folder(out)
+    with atomic_folder(out, marker=f"{TRUTH}/{truth.INFO}", overwrite=overwrite) as folder:
         if centre:
             conformations = conformations.centred()
         structure, atom_positions = add_missing_atoms(
@@ -353,6 +351,12 @@ def _summarise(out, conformations, settings, state) -> SimulationSummary:
     )
 
 
+def _refuse_other_folder(out: Path) -> None:
+    """Refuse a folder with something in it that :func:`simulate` did not write, overwrite or not."""
+    if out.is_dir() and any(out.iterdir()) and not _is_simulation(out):
+        raise InputError(f"{out} exists and was not written by '{PROGRAM}'; choose another folder.")
+
+
 def _is_simulation(folder: Path) -> bool:
     """Whether a folder was written by :func:`simulate`."""
     try:
@@ -360,33 +364,3 @@ def _is_simulation(folder: Path) -> bool:
     except (OSError, ValueError):
         return False
     return isinstance(info, dict) and info.get("program") == PROGRAM
-
-
-@contextmanager
-def _folder_output(out: Path, overwrite: bool) -> Iterator[Path]:
-    """Yield a temporary folder beside ``out`` that takes its name when the block ends without an error."""
-    if out.exists():
-        if not overwrite:
-            raise InputError(f"{out} exists and nothing is overwritten; pass --overwrite or choose another folder.")
-        if not _is_simulation(out):
-            raise InputError(
-                f"{out} exists and is not a folder written by '{PROGRAM}', so --overwrite does not replace "
-                "it; "
-                "choose another folder."
-            )
-    temporary = out.with_name(f".{out.name}.{secrets.token_hex(4)}.partial")
-    try:
-        temporary.mkdir(parents=True)
-    except OSError as error:
-        raise InputError(f"{out} cannot be written: {error}.") from error
-    try:
-        yield temporary
-        if out.exists():
-            old = out.with_name(f".{out.name}.{secrets.token_hex(4)}.old")
-            os.replace(out, old)
-            os.replace(temporary, out)
-            shutil.rmtree(old)
-        else:
-            os.replace(temporary, out)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)

@@ -12,6 +12,7 @@ import yaml
 from cryosphere.config import Config, dump_config, parse_config, read_config
 from cryosphere.errors import ConfigError, RunError
 from cryosphere.inference.posterior import ensure_posterior
+from cryosphere.io.folders import atomic_folder
 from cryosphere.io.star import read_particles
 from cryosphere.io.structures import read_structure
 from cryosphere.model.vae import CryoSphere
@@ -121,10 +122,11 @@ def _check_folder(layout: RunLayout, config: Config, resume: bool, overwrite: bo
         if not layout.config.exists():
             raise RunError(f"{folder}: no run to resume here (no {layout.config.name}).")
         _check_same_config(layout, config)
-    elif folder.exists() and not overwrite:
-        raise RunError(f"{folder}: exists; pass --resume to continue it, --overwrite to replace it, or another -o.")
-    elif folder.exists() and not layout.config.exists():
-        raise RunError(f"{folder}: exists and is not a run folder, so it is not overwritten; choose another -o.")
+    elif folder.is_dir() and any(folder.iterdir()):
+        if not layout.particles.exists():
+            raise RunError(f"{folder}: exists and is not a run folder, so it is not touched; choose another -o.")
+        if not overwrite:
+            raise RunError(f"{folder}: exists; pass --resume to continue it, --overwrite to replace it, or another -o.")
 
 
 def _check_same_config(layout: RunLayout, config: Config) -> None:
@@ -143,17 +145,12 @@ def _check_same_config(layout: RunLayout, config: Config) -> None:
 
 def _make_folder(layout: RunLayout, config: Config, table: ParticleTable, overwrite: bool) -> None:
     """Make the run folder with everything but results; it appears under its name only when complete."""
-    folder = layout.folder
-    temporary = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(temporary, ignore_errors=True)
-    new = RunLayout(temporary)
-    new.structure.mkdir(parents=True)
-    shutil.copyfile(config.structure.file, new.structure / config.structure.file.name)
-    save_table(new.particles, table)
-    write_config(new, config)
-    if overwrite and folder.exists():
-        shutil.rmtree(folder)
-    temporary.rename(folder)
+    with atomic_folder(layout.folder, marker=layout.particles.name, overwrite=overwrite) as temporary:
+        new = RunLayout(temporary)
+        new.structure.mkdir()
+        shutil.copyfile(config.structure.file, new.structure / config.structure.file.name)
+        save_table(new.particles, table)
+        write_config(new, config)
 
 
 def _announce(trainer: Trainer, device: str, say: Callable[[str], None]) -> None:

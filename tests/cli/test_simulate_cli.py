@@ -125,7 +125,7 @@ def test_existing_folder_is_kept_unless_asked(tmp_path):
     arguments = ["path", shipped_path(CLOSED), shipped_path(OPEN), "--states", 2, "-o", tmp_path / "set"]
     _run(*arguments)
     result = _run(*arguments, code=1)
-    assert "exists and nothing is overwritten" in result.output
+    assert "exists and is kept; pass --overwrite" in result.output
     _run(*arguments, "--overwrite")
 
 

@@ -129,7 +129,7 @@ def test_a_finished_run_resumes_to_itself_and_other_settings_or_inputs_are_refus
         train(values, tmp_path / "run", show_progress=False)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("years of work")
-    with pytest.raises(RunError, match="is not a run folder, so it is not overwritten"):
+    with pytest.raises(RunError, match="is not a run folder, so it is not touched"):
         train(values, tmp_path / "mine", overwrite=True, show_progress=False)
     assert (tmp_path / "mine" / "thesis.txt").exists()
 
