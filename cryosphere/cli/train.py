@@ -35,6 +35,8 @@ def command(
               cryosphere train config.yaml -o run2 --set segments.n_segments=8
               cryosphere train config.yaml -o run1 --resume
     """
+    if resume and overwrite:
+        raise click.UsageError("--resume continues a run, --overwrite replaces it: give one of them.")
     from cryosphere.config import read_config
     from cryosphere.training.train import train
 

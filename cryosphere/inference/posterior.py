@@ -12,6 +12,7 @@ from cryosphere.config import InferenceConfig
 from cryosphere.errors import RunError
 from cryosphere.model.vae import CryoSphere
 from cryosphere.particles.dataset import ParticleImages
+from cryosphere.particles.selection import split_held_out
 from cryosphere.records import Posterior
 from cryosphere.runs.run import Run
 from cryosphere.runs.tables import save_posterior
@@ -92,11 +93,12 @@ def _encode(
 def _shared_latents(
     model: CryoSphere, images: ParticleImages, count: int, seed: int
 ) -> Float[Tensor, "conformation latent"]:
-    """Draw latents from the aggregate of the particles' encoded posteriors."""
+    """Draw latents from the aggregate of the training particles' posteriors (held-out free latents mean nothing)."""
     generator = torch.Generator().manual_seed(seed)
-    n_particles = images.table.n_particles
-    chosen = torch.randperm(n_particles, generator=generator)[: max(count, min(n_particles, _AGGREGATE_SAMPLE))]
-    mean, std = _encode(model, images, chosen.sort().values.numpy(), progress=False)
+    table, training = images.table, model.config.training
+    rows, _ = split_held_out(table.stack_index, table.image_index, training.held_out, training.seed)
+    chosen = torch.randperm(len(rows), generator=generator)[:_AGGREGATE_SAMPLE].sort().values
+    mean, std = _encode(model, images, rows[chosen.numpy()], progress=False)
     drawn = torch.randint(len(mean), (count,), generator=generator)
     return mean[drawn] + std[drawn] * torch.randn(count, mean.shape[1], generator=generator)
 

@@ -19,6 +19,7 @@ from cryosphere.io.atomic import atomic_output
 from cryosphere.model.encoder import FreeLatents
 from cryosphere.model.vae import CryoSphere
 from cryosphere.particles.dataset import ParticleImages
+from cryosphere.particles.selection import split_held_out
 from cryosphere.records import LossTerms, ParticleBatch
 from cryosphere.runs.checkpoints import load_checkpoint, save_checkpoint
 from cryosphere.runs.layout import RunLayout
@@ -271,24 +272,6 @@ class Trainer:
             mininterval=0.5 if sys.stderr.isatty() else 20.0,
             dynamic_ncols=True,
         )
-
-
-def split_held_out(
-    stack_index: np.ndarray, image_index: np.ndarray, share: float, seed: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Split rows into training and held-out rows; rows that share an image stay together.
-
-    Returns
-    -------
-    training, held_out : int arrays
-        Ascending. At least one image is trained on; none is held out if ``share`` of the images is less than one.
-    """
-    pairs = np.column_stack([stack_index, image_index])
-    unique, image_of_row = np.unique(pairs, axis=0, return_inverse=True)
-    n_held_out = min(int(share * len(unique)), len(unique) - 1)
-    chosen = np.random.default_rng([seed, 1]).permutation(len(unique))[:n_held_out]
-    held_out = np.isin(image_of_row.ravel(), chosen)
-    return np.flatnonzero(~held_out), np.flatnonzero(held_out)
 
 
 def _make_optimiser(model: CryoSphere, config: Config) -> torch.optim.Optimizer:

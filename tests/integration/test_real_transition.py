@@ -28,5 +28,5 @@ def test_a_transition_from_molecular_dynamics_is_recovered(adk_trajectory, tmp_p
     scores = evaluate(run, tmp_path / "set" / "truth")
     assert scores.n_residues == 214
     print(scores.table())
-    assert scores.rmsd["ratio_to_best_single"] < 0.7
+    assert scores.rmsd["ratio_to_best_single"] < 0.8
     assert np.isfinite(scores.fsc_auc["mean"])

@@ -17,11 +17,12 @@ import yaml
 
 from cryosphere.config import parse_config
 from cryosphere.errors import RunError
+from cryosphere.particles.selection import split_held_out
 from cryosphere.runs.checkpoints import load_checkpoint
 from cryosphere.runs.layout import RunLayout
 from cryosphere.runs.run import Run
 from cryosphere.training.train import train
-from cryosphere.training.trainer import has_flattened, split_held_out
+from cryosphere.training.trainer import has_flattened
 from tests.particle_sets import configuration, write_particle_set
 
 
