@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import os
+import re
 from pathlib import Path
 from typing import Any, Literal
 
@@ -225,7 +227,9 @@ def read_config(path: Path, overrides: tuple[str, ...] = (), check_files: bool =
         raise ConfigError(f"{path}: no such configuration; `cryosphere init` writes one.") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read as text ({error}).") from None
-    return parse_config(_load_yaml(text, str(path)), path.resolve().parent, str(path), overrides, check_files)
+    return parse_config(
+        _load_yaml(text, str(path)), Path(os.path.abspath(path)).parent, str(path), overrides, check_files
+    )
 
 
 def parse_config(
@@ -245,7 +249,7 @@ def parse_config(
     resolved = config.model_dump()
     for section, key in (("particles", "file"), ("particles", "datadir"), ("structure", "file")):
         if resolved[section][key] is not None:
-            location = (folder / Path(resolved[section][key]).expanduser()).resolve()
+            location = Path(os.path.abspath(folder / Path(resolved[section][key]).expanduser()))
             if check_files and not location.exists():
                 raise ConfigError(f"{source}: {section}.{key}: {location} does not exist.")
             resolved[section][key] = location
@@ -257,24 +261,16 @@ def dump_config(config: Config) -> str:
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
 
 
-def template(particles: str, structure: str, datadir: str | None, facts: list[str], n_segments: int) -> str:
+def template(given: dict[tuple[str, str], Any], facts: list[str]) -> str:
     """Commented YAML for ``init``: the given keys set, every other one behind ``#`` at its default.
 
     Parameters
     ----------
-    particles, structure, datadir : str
-        As they are to stand in the file.
+    given : dict
+        (section, key) → value; None leaves the default.
     facts : list of str
         Lines on what was read from the inputs (box, pixel size, residues …), written as comments at the top.
-    n_segments : int
-        Suggested number of segments.
     """
-    given = {
-        ("particles", "file"): particles,
-        ("particles", "datadir"): datadir,
-        ("structure", "file"): structure,
-        ("segments", "n_segments"): n_segments,
-    }
     lines = [
         "# cryoSPHERE configuration. Paths are relative to this file.",
         "# A key behind '#' stands at its default; remove the '#' to set it (model.preset changes some defaults).",
@@ -298,12 +294,43 @@ def template(particles: str, structure: str, datadir: str | None, facts: list[st
     return "\n".join(lines) + "\n"
 
 
+def choose_device(name: str) -> str:
+    """Resolve ``auto`` and refuse a device that is not there (ConfigError)."""
+    import torch
+
+    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if name == "auto":
+        return next(device for device in ("cuda", "mps", "cpu") if available[device])
+    if not available.get(name, False):
+        there = ", ".join(device for device, is_there in available.items() if is_there)
+        raise ConfigError(f"device {name!r} is not available here; available: {there} (or auto).")
+    return name
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """Safe loading with 1e-4 read as a number, as in YAML 1.2, and a key given twice refused."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+        """Build a mapping, refusing repeated keys."""
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        for position, key in enumerate(keys):
+            if key in keys[:position]:
+                mark = node.value[position][0].start_mark
+                raise yaml.constructor.ConstructorError(None, None, f"key '{key}' is given twice", mark)
+        return super().construct_mapping(node, deep)
+
+
+_StrictLoader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)[eE][-+]?[0-9]+$"), list("-+.0123456789")
+)
+
+
 def _load_yaml(text: str, source: str) -> dict[str, Any]:
     for number, line in enumerate(text.splitlines(), start=1):
         if "\t" in line[: len(line) - len(line.lstrip())]:
             raise ConfigError(f"{source}: line {number} is indented with a tab; YAML wants spaces.")
     try:
-        values = yaml.safe_load(text)
+        values = yaml.load(text, Loader=_StrictLoader)  # a SafeLoader
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f"line {mark.line + 1}: " if mark else ""

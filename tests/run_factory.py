@@ -118,7 +118,8 @@ def make_run(
         for parameter in model.decoder.parameters():
             parameter += 0.15 * torch.randn(parameter.shape)
     save_checkpoint(layout.last_checkpoint, {"model": model.state_dict(), "epoch": 1, "best_epoch": 1})
-    save_posterior(layout.posterior, made_up_posterior(n_particles, latent_dim, spread, latent))
+    weights = Run.load(layout.folder).weights_hash()
+    save_posterior(layout.posterior, made_up_posterior(n_particles, latent_dim, spread, latent), weights)
     write_metrics(layout.metrics)
     return Run.load(folder)
 

@@ -18,6 +18,7 @@ from cryosphere.inference.posterior import ensure_posterior
 from cryosphere.io.folders import atomic_folder
 from cryosphere.io.structures import write_models
 from cryosphere.runs.run import Run
+from cryosphere.runs.tables import read_metrics
 
 _MARKER = "pca.csv"
 _DEFAULT_CLUSTERS = 5
@@ -191,6 +192,6 @@ def _write_pictures(
     plots.plot_fluctuations(folder / "rmsf.png", run.structure, labels, result.rmsf)
     plots.plot_segments(folder / "segments.png", run.structure, weights)
     plots.plot_motions(folder / "motions.png", result.motions)
-    records = tables.read_metrics(run.layout.metrics)
+    records = read_metrics(run.layout.metrics)
     if records:
         plots.plot_training(folder / "training.png", records)

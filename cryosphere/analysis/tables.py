@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -151,15 +150,3 @@ def write_conformers(path: Path, posterior: Posterior, conformers: Conformers) -
         for i, row in enumerate(conformers.rows)
     )
     write_table(path, header, rows)
-
-
-def read_metrics(path: Path) -> list[dict]:
-    """Records of a metrics file; a line cut short by a kill ends them."""
-    records = []
-    if path.is_file():
-        for line in path.read_text(encoding="utf-8").splitlines():
-            try:
-                records.append(json.loads(line))
-            except json.JSONDecodeError:
-                break
-    return records

@@ -42,7 +42,7 @@ _IMAGE_OPTIONS = [
         help="With 'normal', --shift-range is the standard deviation.",
     ),
     click.option("--populations", type=_FILE, help="Text file with one weight per state (else equal)."),
-    click.option("--device", default="cpu", show_default=True, help="Torch device: cpu, cuda …"),
+    click.option("--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="cpu", show_default=True),
 ]
 _OPTICS_OPTIONS = [
     click.option("--defocus-range", nargs=2, type=float, default=(10000.0, 25000.0), show_default=True, help="Å."),

@@ -18,8 +18,8 @@ from cryosphere.export.selection import Selection
 from cryosphere.io.folders import atomic_folder
 from cryosphere.io.mrc import write_volume
 from cryosphere.physics import gaussians
+from cryosphere.physics.atoms import atom_volume, group_scatterers
 from cryosphere.runs.run import Run
-from cryosphere.simulation.atom_images import atom_volume, group_scatterers
 
 INDEX = "index.csv"
 # Å²; a common B factor of well-resolved parts of a map.

@@ -15,7 +15,7 @@ from cryosphere.particles.dataset import ParticleImages
 from cryosphere.particles.selection import split_held_out
 from cryosphere.records import Posterior
 from cryosphere.runs.run import Run
-from cryosphere.runs.tables import save_posterior
+from cryosphere.runs.tables import load_posterior, save_posterior
 
 _ENCODER_BATCH = 256
 # Renderings made in one go when images are compared with shared conformations.
@@ -25,8 +25,8 @@ _AGGREGATE_SAMPLE = 20_000
 
 
 def ensure_posterior(run: Run, progress: bool = False) -> Run:
-    """Compute and store the posterior of a run that has none; needs the image stacks then."""
-    if run.layout.posterior.exists():
+    """Compute and store the posterior of a run that has none of its present weights; needs the image stacks then."""
+    if run.layout.posterior.exists() and load_posterior(run.layout.posterior)[1] == run.weights_hash():
         return run
     missing = [path for path in run.table.stack_paths if not path.exists()]
     if missing:
@@ -35,7 +35,9 @@ def ensure_posterior(run: Run, progress: bool = False) -> Run:
             f"{len(missing)} are missing (first: {missing[0]})."
         )
     images = ParticleImages(run.table, run.model.mask_radius, run.config.particles.invert)
-    save_posterior(run.layout.posterior, compute_posterior(run.model, images, run.config.inference, progress=progress))
+    posterior = compute_posterior(run.model, images, run.config.inference, progress=progress)
+    save_posterior(run.layout.posterior, posterior, run.weights_hash())
+    vars(run).pop("posterior", None)
     return run
 
 

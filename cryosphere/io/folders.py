@@ -33,7 +33,7 @@ def atomic_folder(path: str | Path, *, marker: str, overwrite: bool = False) -> 
     InputError
         If ``path`` exists and may not be replaced, or its parent cannot be written to.
     """
-    path = Path(path)
+    path = Path(os.path.realpath(path))
     _check_folder(path, marker, overwrite)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
     try:

@@ -10,6 +10,7 @@ import struct
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import mrcfile
@@ -159,8 +160,18 @@ def open_stack(path: str | Path) -> np.ndarray:
     InputError
         As :func:`read_header`.
     """
-    header = read_header(path)
+    path = Path(path)
+    if not path.is_file():
+        read_header(path)  # says what is wrong
+    status = path.stat()
+    header = _known_header(str(path), status.st_mtime_ns, status.st_size)
     return np.memmap(header.path, dtype=header.dtype, mode="r", offset=header.data_offset, shape=header.shape)
+
+
+@lru_cache(maxsize=100_000)
+def _known_header(path: str, modified_ns: int, size: int) -> MRCHeader:
+    """Header of a file that was read before and has not changed since; training reads images of thousands of stacks."""
+    return read_header(path)
 
 
 def read_images(

@@ -14,7 +14,7 @@ from jaxtyping import Float, Int
 from cryosphere.errors import InputError
 from cryosphere.io.mrc import SAME_SIZE_TOLERANCE
 from cryosphere.io.stacks import check_stacks, resolve_stacks
-from cryosphere.io.star_tables import StarTable, read_blocks, write_blocks
+from cryosphere.io.star_tables import StarTable, read_blocks, unsupported_columns, write_blocks
 from cryosphere.physics.rotations import euler_to_rotmat
 from cryosphere.records import ParticleTable
 
@@ -69,6 +69,7 @@ def read_particles(path: str | Path, datadir: str | Path | None = None) -> Parti
         optics = _optics_of_groups(particles, optics_table)
     else:
         optics = _optics_of_rows(particles)
+    ignored = unsupported_columns(path, [table for table in (optics_table, particles) if table is not None])
     pixel_size, box_size = _common_sizes(path, optics)
     shift = _shift(particles, pixel_size)
     names, stack_index, image_index = _image_names(particles)
@@ -95,7 +96,7 @@ def read_particles(path: str | Path, datadir: str | Path | None = None) -> Parti
         optics_group_names=optics.names,
         box_size=stacks.box_size,
         pixel_size=pixel_size,
-        notes=optics.notes + stacks.notes,
+        notes=optics.notes + ignored + stacks.notes,
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -101,3 +101,44 @@ def write_blocks(path: str | Path, blocks: Mapping[str, pd.DataFrame], *, overwr
                 quoting=csv.QUOTE_MINIMAL,
             )
             file.write("\n")
+
+
+# Columns that say the images are no longer what the CTF acts on, and columns whose effect is not modelled.
+_PREPARED_COLUMNS = ("rlnCtfDataAreCtfPremultiplied", "rlnCtfDataArePhaseFlipped")
+_IGNORED_COLUMNS = (
+    "rlnBeamTiltX",
+    "rlnBeamTiltY",
+    "rlnOddZernike",
+    "rlnEvenZernike",
+    "rlnMagMat00",
+    "rlnMagMat01",
+    "rlnMagMat10",
+    "rlnMagMat11",
+)
+_IDENTITY = {"rlnMagMat00": 1.0, "rlnMagMat11": 1.0}
+
+
+def unsupported_columns(path: Path, tables: Sequence[StarTable]) -> tuple[str, ...]:
+    """Refuse images that are CTF-multiplied or phase-flipped, and note aberrations that are left out.
+
+    Raises
+    ------
+    InputError
+        If a table says that its images are prepared in such a way.
+    """
+    ignored = []
+    for table in tables:
+        for column in _PREPARED_COLUMNS:
+            if table.has(column) and np.any(table.numbers(column) != 0):
+                raise InputError(
+                    f"{path}: {column} is set, so the images are not as recorded; extract them again without it."
+                )
+        for column in _IGNORED_COLUMNS:
+            if not table.has(column):
+                continue
+            values = pd.to_numeric(table.frame[column], errors="coerce")
+            if np.any(values != _IDENTITY.get(column, 0.0)):
+                ignored.append(column)
+    if not ignored:
+        return ()
+    return (f"{path.name}: {', '.join(ignored)} are not modelled and left out of the CTF.",)

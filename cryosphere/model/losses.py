@@ -63,7 +63,10 @@ def clash(positions: Float[Tensor, "batch residue 3"]) -> Float[Tensor, ""]:
 
     Per image the mean over its clashing pairs, 0 if it has none; then the mean over images. Pairs come from one
     k-d tree over all images of the batch, kept apart by a fourth coordinate, so the cost is that of the neighbours.
+    Positions that are not finite give NaN.
     """
+    if not torch.isfinite(positions).all():
+        return positions.new_tensor(float("nan"))
     pairs = clashing_pairs(positions.detach().cpu().numpy())
     image, first, second = (torch.as_tensor(column, device=positions.device) for column in pairs)
     flat, n_residues = positions.flatten(0, 1), positions.shape[1]

@@ -41,7 +41,8 @@ class CryoSphere(nn.Module):
     structure : Structure
         Nominal structure in the model frame.
     n_particles : int
-        Rows of the particle table (for free latents and the weight of the segmentation's KL).
+        Rows of the particle table. ``n_training``, the images trained on, weighs the segmentation's KL; the
+        trainer sets it when some are held out.
     box_size : int, pixels. pixel_size : float, Å.
     config : Config
     """
@@ -51,7 +52,7 @@ class CryoSphere(nn.Module):
     ) -> None:
         super().__init__()
         self.config = config
-        self.n_particles = n_particles
+        self.n_training = n_particles
         self.box_size, self.pixel_size = box_size, pixel_size
         segments = config.segments
         self.segmentation = Segmentation(structure.n_residues, regions_of(structure, segments), segments.temperature)
@@ -135,10 +136,10 @@ class CryoSphere(nn.Module):
         return losses.log_likelihood_ratio(images, self.filter_images(rendered)).view(n_images, n_conformations)
 
     def kl_scales(self) -> tuple[float, float]:
-        """Factors of KL(z) and KL(segmentation): 1 and 1 / n_particles in nats, 1 / P² for the correlation."""
+        """Factors of KL(z) and KL(segmentation): 1 and 1 / training images in nats, 1 / P² for the correlation."""
         if self.config.loss.data == "correlation":
             return 1 / self.box_size**2, 1 / self.box_size**2
-        return 1.0, 1 / self.n_particles
+        return 1.0, 1 / self.n_training
 
     def loss(self, batch: ParticleBatch, weights: KLWeights, generator: torch.Generator) -> LossTerms:
         """Every term of the objective for a training batch, latents and segments sampled from their posteriors."""

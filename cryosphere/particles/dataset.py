@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from cryosphere.errors import InputError
 from cryosphere.io.mrc import read_images
 from cryosphere.physics.fourier import circular_mask, translate
 from cryosphere.records import ParticleBatch, ParticleTable
@@ -50,7 +51,15 @@ class ParticleImages:
         return stds
 
     def _read(self, rows: Int[np.ndarray, " batch"]) -> Float[Tensor, "batch y x"]:
-        images = read_images(self.table.stack_paths, self.table.stack_index[rows], self.table.image_index[rows])
+        table = self.table
+        images = read_images(table.stack_paths, table.stack_index[rows], table.image_index[rows])
+        finite = np.isfinite(images).all(axis=(1, 2))
+        if not finite.all():
+            row = rows[np.flatnonzero(~finite)[0]]
+            raise InputError(
+                f"{table.stack_paths[table.stack_index[row]]}: image {table.image_index[row] + 1} (row {row + 1} of "
+                f"{table.source.name}) has pixels that are not finite numbers; leave it out or extract it again."
+            )
         return self.sign * torch.from_numpy(images)
 
     def batch(self, rows: Int[np.ndarray, " batch"]) -> ParticleBatch:

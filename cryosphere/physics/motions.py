@@ -9,7 +9,6 @@ from torch import Tensor
 from cryosphere.physics.rotations import (
     normalise_quat,
     quat_multiply,
-    quat_to_rotmat,
     quat_to_rotvec,
     rotvec_to_quat,
 )
@@ -102,8 +101,3 @@ def move_residues(
 ) -> Float[Tensor, "batch residue 3"]:
     """Apply one rigid motion per residue to the nominal positions (Å)."""
     return _rotate(quat, residue_positions.expand_as(translation)) + translation
-
-
-def residue_rotmats(quat: Float[Tensor, "batch residue 4"]) -> Float[Tensor, "batch residue 3 3"]:
-    """Rotation matrix of every residue's motion, to carry its atoms along."""
-    return quat_to_rotmat(quat)

@@ -50,11 +50,6 @@ def rotmat_to_euler(
     return rot, tilt, psi
 
 
-def rotvec_to_rotmat(rotvec: Float[Tensor, "... 3"]) -> Float[Tensor, "... 3 3"]:
-    """Rotation vectors (axis times angle, radians) → matrices."""
-    return transforms.axis_angle_to_matrix(rotvec)
-
-
 def rotmat_to_rotvec(rotmat: Float[Tensor, "... 3 3"]) -> Float[Tensor, "... 3"]:
     """Matrices → rotation vectors (radians)."""
     return transforms.matrix_to_axis_angle(rotmat)
@@ -73,11 +68,6 @@ def quat_to_rotvec(quat: Float[Tensor, "... 4"]) -> Float[Tensor, "... 3"]:
 def quat_to_rotmat(quat: Float[Tensor, "... 4"]) -> Float[Tensor, "... 3 3"]:
     """Quaternions of any positive length → matrices."""
     return transforms.quaternion_to_matrix(quat)
-
-
-def rotmat_to_quat(rotmat: Float[Tensor, "... 3 3"]) -> Float[Tensor, "... 4"]:
-    """Matrices → unit quaternions."""
-    return transforms.matrix_to_quaternion(rotmat)
 
 
 def quat_multiply(left: Float[Tensor, "... 4"], right: Float[Tensor, "... 4"]) -> Float[Tensor, "... 4"]:

@@ -82,8 +82,9 @@ def demo(
     simulated = _simulate(folder / "particles", seed, n_particles, show_progress)
     say(f"2/5 train: {epochs} epochs")
     particles, nominal = simulated.folder / "particles.star", simulated.folder / "nominal.cif"
-    write_template(particles, nominal, None, folder / "config.yaml")
-    config = read_config(folder / "config.yaml", (f"training.epochs={epochs}", f"training.seed={seed}"))
+    settings = {("training", "epochs"): epochs, ("training", "seed"): seed}
+    write_template(particles, nominal, None, folder / "config.yaml", settings=settings)
+    config = read_config(folder / "config.yaml")
     run = train(config, folder / "run", show_progress=show_progress, say=say)
     say("3/5 analyze")
     analyze(run, show_progress=show_progress)
@@ -98,13 +99,13 @@ def demo(
 
 
 def _make_folder(folder: Path, overwrite: bool) -> None:
-    if folder.exists():
+    if folder.is_dir() and any(folder.iterdir()):
         if not overwrite:
             raise RunError(f"{folder}: exists; pass --overwrite to replace an earlier demo, or another -o.")
         if not (folder / MARKER).exists():
             raise RunError(f"{folder}: exists and is not a demo's folder, so it is not overwritten; choose another -o.")
         shutil.rmtree(folder)
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     with atomic_output(folder / MARKER) as temporary:
         temporary.write_text("Made by `cryosphere demo`, which may replace this folder.\n")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
@@ -75,9 +76,10 @@ class Run:
         model = CryoSphere(structure, table.n_particles, table.box_size, table.pixel_size, config)
         try:
             model.load_state_dict(state["model"])
-        except (KeyError, RuntimeError):
+            epoch = int(state["best_epoch"] or state["epoch"])
+        except (KeyError, RuntimeError, TypeError):
             raise RunError(f"{checkpoint}: does not fit {layout.config}; was the configuration edited?") from None
-        return cls(layout, config, table, structure, model.to(device), int(state["best_epoch"] or state["epoch"]))
+        return cls(layout, config, table, structure, model.to(device), epoch)
 
     @property
     def folder(self) -> Path:
@@ -101,9 +103,20 @@ class Run:
         Raises
         ------
         RunError
-            It has not been computed (``inference.posterior.ensure_posterior`` does).
+            It has not been computed for these weights (``inference.posterior.ensure_posterior`` does).
         """
-        return load_posterior(self.layout.posterior)
+        posterior, weights = load_posterior(self.layout.posterior)
+        if weights != self.weights_hash():
+            raise RunError(f"{self.layout.posterior}: is of other weights than the run's; it must be computed again.")
+        return posterior
+
+    def weights_hash(self) -> str:
+        """SHA-256 of the model's weights, which ties a posterior to them."""
+        digest = hashlib.sha256()
+        for name, value in self.model.state_dict().items():
+            digest.update(name.encode())
+            digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()
 
     @property
     def segment_names(self) -> list[str]:

@@ -1,7 +1,8 @@
-"""Particle tables and posteriors as npz files of a run folder."""
+"""Particle tables, posteriors and metrics as files of a run folder."""
 
 from __future__ import annotations
 
+import json
 from dataclasses import fields
 from pathlib import Path
 from zipfile import BadZipFile
@@ -39,8 +40,8 @@ def load_table(path: Path) -> ParticleTable:
     return ParticleTable(**values)
 
 
-def save_posterior(path: Path, posterior: Posterior) -> None:
-    """Write a posterior with the marginal standard deviations beside the covariance."""
+def save_posterior(path: Path, posterior: Posterior, weights: str) -> None:
+    """Write a posterior, the marginal standard deviations, and the ``weights`` (a hash) of the model it is of."""
     with atomic_output(path, overwrite=True) as temporary, open(temporary, "wb") as file:
         np.savez(
             file,
@@ -49,13 +50,29 @@ def save_posterior(path: Path, posterior: Posterior) -> None:
             std=posterior.std,
             covariance=posterior.covariance,
             effective_sample_size=posterior.effective_sample_size,
+            weights=np.array(weights),
         )
 
 
-def load_posterior(path: Path) -> Posterior:
-    """Read what :func:`save_posterior` wrote."""
+def load_posterior(path: Path) -> tuple[Posterior, str]:
+    """Read what :func:`save_posterior` wrote: the posterior, and the hash of the weights it belongs to."""
     values = _load(path)
-    return Posterior(**{field.name: values[field.name] for field in fields(Posterior)})
+    try:
+        return Posterior(**{field.name: values[field.name] for field in fields(Posterior)}), str(values["weights"])
+    except KeyError as error:
+        raise RunError(f"{path}: has no array {error}; delete the file and it is computed again.") from None
+
+
+def read_metrics(path: Path) -> list[dict]:
+    """Records of a metrics file; a line cut short by a kill ends them."""
+    records = []
+    if path.is_file():
+        for line in path.read_text(encoding="utf-8").splitlines():
+            try:
+                records.append(json.loads(line))
+            except json.JSONDecodeError:
+                break
+    return records
 
 
 def _load(path: Path) -> dict:

@@ -13,24 +13,25 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from cryosphere.config import choose_device
 from cryosphere.errors import ConfigError, InputError
 from cryosphere.io import star
 from cryosphere.io.folders import atomic_folder
 from cryosphere.io.mrc import write_stack, write_volume
 from cryosphere.io.structures import write_models
 from cryosphere.physics import fourier, gaussians
-from cryosphere.physics.ctf import contrast_transfer
-from cryosphere.physics.rotations import rotmat_to_euler
-from cryosphere.records import ParticleTable
-from cryosphere.simulation import truth
-from cryosphere.simulation.acquisition import SimulationSettings, check_settings, draw_particles, draw_states
-from cryosphere.simulation.atom_images import (
+from cryosphere.physics.atoms import (
     Scatterers,
     atom_volume,
     group_scatterers,
     images_per_chunk,
     project_atoms,
 )
+from cryosphere.physics.ctf import contrast_transfer
+from cryosphere.physics.rotations import rotmat_to_euler
+from cryosphere.records import ParticleTable
+from cryosphere.simulation import truth
+from cryosphere.simulation.acquisition import SimulationSettings, check_settings, draw_particles, draw_states
 from cryosphere.simulation.conformations import Conformations
 from cryosphere.simulation.frames import rmsd
 from cryosphere.simulation.templates import add_missing_atoms
@@ -144,7 +145,7 @@ class _Imager:
 
     def __init__(self, conformations: Conformations, settings: SimulationSettings):
         self.settings = settings
-        self.device = torch.device(settings.device)
+        self.device = torch.device(choose_device(settings.device))
         structure = conformations.structure
         self.scatterers = scatterers_of(conformations, settings)
         self.atom_positions = self._tensor(conformations.atom_positions)

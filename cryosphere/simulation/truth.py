@@ -118,6 +118,8 @@ def _read_info(path: Path, n_residues: int) -> dict:
     if not isinstance(info, dict):
         raise InputError(f"{path} holds a {type(info).__name__}: expected an object with names and values.")
     bodies = info.get("bodies") or []
+    if not isinstance(bodies, list) or not all(isinstance(body, list) for body in bodies):
+        raise InputError(f"'bodies' in {path} is not a list of lists of residue rows: correct it.")
     rows = [row for body in bodies for row in body]
     if any(not isinstance(row, int) or not 0 <= row < n_residues for row in rows):
         raise InputError(f"'bodies' in {path} names residues outside 0 to {n_residues - 1}: correct the lists.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 from cryosphere.config import template
 from cryosphere.io.atomic import atomic_output
@@ -17,9 +18,14 @@ _FEWEST, _MOST = 2, 24
 
 
 def write_template(
-    particles: Path, structure: Path, datadir: Path | None, output: Path, overwrite: bool = False
+    particles: Path,
+    structure: Path,
+    datadir: Path | None,
+    output: Path,
+    overwrite: bool = False,
+    settings: dict[tuple[str, str], Any] | None = None,
 ) -> list[str]:
-    """Read both inputs and write a commented YAML configuration.
+    """Read both inputs and write a commented YAML configuration, with ``settings`` by (section, key) set in it.
 
     Returns
     -------
@@ -40,12 +46,19 @@ def write_template(
         f"{nominal.n_residues} residues in chains {', '.join(dict.fromkeys(nominal.chain_ids.tolist()))}",
     ]
     n_segments = min(max(nominal.n_residues // _RESIDUES_PER_SEGMENT, _FEWEST), _MOST, nominal.n_residues)
-    folder = output.resolve().parent
+    folder = os.path.dirname(os.path.abspath(output))
 
     def relative(path: Path) -> str:
-        return os.path.relpath(path.expanduser().resolve(), folder)
+        return os.path.relpath(os.path.abspath(path.expanduser()), folder)
 
-    text = template(relative(particles), relative(structure), relative(datadir) if datadir else None, facts, n_segments)
+    given = {
+        ("particles", "file"): relative(particles),
+        ("particles", "datadir"): relative(datadir) if datadir else None,
+        ("structure", "file"): relative(structure),
+        ("segments", "n_segments"): n_segments,
+        **(settings or {}),
+    }
+    text = template(given, facts)
     with atomic_output(output, overwrite=overwrite) as temporary:
         temporary.write_text(text)
     return [*facts, *table.notes, *nominal.notes]

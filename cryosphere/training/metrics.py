@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from cryosphere.io.atomic import atomic_output
+from cryosphere.runs.tables import read_metrics
 
 
 class MetricsFile:
@@ -20,7 +21,7 @@ class MetricsFile:
 
     def keep_until(self, epoch: int) -> None:
         """Drop records after ``epoch`` and any line cut short by a kill, so that the file continues seamlessly."""
-        kept = [record for record in self._read() if record["epoch"] <= epoch]
+        kept = [record for record in read_metrics(self.path) if record["epoch"] <= epoch]
         with atomic_output(self.path, overwrite=True) as temporary:
             temporary.write_text("".join(json.dumps(record) + "\n" for record in kept))
 
@@ -30,16 +31,6 @@ class MetricsFile:
             file.write(json.dumps(record) + "\n")
             file.flush()
             os.fsync(file.fileno())
-
-    def _read(self) -> list[dict[str, Any]]:
-        records = []
-        if self.path.exists():
-            for line in self.path.read_text().splitlines():
-                try:
-                    records.append(json.loads(line))
-                except json.JSONDecodeError:
-                    break
-        return records
 
 
 class EventWriter:

@@ -9,9 +9,10 @@ from pathlib import Path
 import torch
 import yaml
 
-from cryosphere.config import Config, dump_config, parse_config, read_config
-from cryosphere.errors import ConfigError, RunError
+from cryosphere.config import Config, choose_device, dump_config, parse_config, read_config
+from cryosphere.errors import RunError
 from cryosphere.inference.posterior import ensure_posterior
+from cryosphere.io.atomic import atomic_output
 from cryosphere.io.folders import atomic_folder
 from cryosphere.io.star import read_particles
 from cryosphere.io.structures import read_structure
@@ -21,9 +22,10 @@ from cryosphere.records import ParticleTable, Structure
 from cryosphere.runs.checkpoints import input_fingerprint
 from cryosphere.runs.layout import RunLayout
 from cryosphere.runs.run import Run
-from cryosphere.runs.tables import save_table
+from cryosphere.runs.tables import read_metrics, save_table
 from cryosphere.structure.placement import place
-from cryosphere.training.trainer import Trainer, has_flattened, read_metrics, write_config
+from cryosphere.training.contrast import check_contrast
+from cryosphere.training.trainer import Trainer, convergence
 
 
 def train(
@@ -76,11 +78,15 @@ def train(
         torch.manual_seed(config.training.seed)
         model = CryoSphere(structure, table.n_particles, table.box_size, table.pixel_size, config)
     images = ParticleImages(table, model.mask_radius, config.particles.invert)
-    if not resume:
-        _make_folder(layout, config, table, overwrite)
-    trainer = Trainer(model.to(chosen_device), images, config, layout, fingerprint, show_progress)
-    if resume and layout.last_checkpoint.exists():
+    model.to(chosen_device)
+    say(check_contrast(model, images, config.particles.invert))
+    trainer = Trainer(model, images, config, layout, fingerprint, show_progress)
+    if resume:
         trainer.resume()
+        _write_inputs(layout, config, table)
+    else:
+        _make_folder(layout, config, table, overwrite)
+        trainer.save()
     _announce(trainer, chosen_device, say)
     trainer.train()
     _summarise(trainer, say)
@@ -97,17 +103,6 @@ def load_inputs(config: Config) -> tuple[ParticleTable, Structure]:
     return table, place(structure, config.structure.origin, table.box_size, table.pixel_size)
 
 
-def choose_device(name: str) -> str:
-    """Resolve ``auto`` and refuse a device that is not there (ConfigError)."""
-    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if name == "auto":
-        return next(device for device in ("cuda", "mps", "cpu") if available[device])
-    if not available.get(name, False):
-        there = ", ".join(device for device, is_there in available.items() if is_there)
-        raise ConfigError(f"device {name!r} is not available here; available: {there} (or auto).")
-    return name
-
-
 def _as_config(config: Config | Path | str | dict) -> Config:
     if isinstance(config, Config):
         return config
@@ -122,7 +117,7 @@ def _check_folder(layout: RunLayout, config: Config, resume: bool, overwrite: bo
         if not layout.config.exists():
             raise RunError(f"{folder}: no run to resume here (no {layout.config.name}).")
         _check_same_config(layout, config)
-    elif folder.is_dir() and any(folder.iterdir()):
+    elif folder.is_dir() and any(folder.iterdir()):  # said before hours of reading, not after
         if not layout.particles.exists():
             raise RunError(f"{folder}: exists and is not a run folder, so it is not touched; choose another -o.")
         if not overwrite:
@@ -148,9 +143,16 @@ def _make_folder(layout: RunLayout, config: Config, table: ParticleTable, overwr
     with atomic_folder(layout.folder, marker=layout.particles.name, overwrite=overwrite) as temporary:
         new = RunLayout(temporary)
         new.structure.mkdir()
-        shutil.copyfile(config.structure.file, new.structure / config.structure.file.name)
-        save_table(new.particles, table)
-        write_config(new, config)
+        _write_inputs(new, config, table)
+
+
+def _write_inputs(layout: RunLayout, config: Config, table: ParticleTable) -> None:
+    """Write what a run folder keeps of its inputs; a resumed run writes it again, for files that have moved."""
+    with atomic_output(layout.structure / config.structure.file.name, overwrite=True) as temporary:
+        shutil.copyfile(config.structure.file, temporary)
+    save_table(layout.particles, table)
+    with atomic_output(layout.config, overwrite=True) as temporary:
+        temporary.write_text(dump_config(config))
 
 
 def _announce(trainer: Trainer, device: str, say: Callable[[str], None]) -> None:
@@ -174,10 +176,10 @@ def _summarise(trainer: Trainer, say: Callable[[str], None]) -> None:
     if progress.best_epoch is None:
         say(f"Trained {progress.epoch} epochs; no images were held out, so the last epoch is used.")
         return
-    totals = [record["held_out"]["total"] for record in read_metrics(trainer.layout)]
-    verdict = (
-        "the held-out loss has flattened"
-        if has_flattened(totals)
-        else "the held-out loss has not flattened yet: more training.epochs may help"
-    )
+    totals = [record["held_out"]["total"] for record in read_metrics(trainer.layout.metrics)]
+    verdict = {
+        "flattened": "the held-out loss has flattened",
+        "falling": "the held-out loss has not flattened yet: a new run with more training.epochs may do better",
+        "rising": "the held-out loss rose after it, as it does when the encoder learns the training images by heart",
+    }[convergence(totals)]
     say(f"Best epoch {progress.best_epoch} of {progress.epoch} (held-out loss {progress.best_loss:.3f}); {verdict}.")

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import math
 import sys
 import time
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -15,7 +15,6 @@ from tqdm import tqdm
 
 from cryosphere.config import Config, dump_config
 from cryosphere.errors import RunError
-from cryosphere.io.atomic import atomic_output
 from cryosphere.model.encoder import FreeLatents
 from cryosphere.model.vae import CryoSphere
 from cryosphere.particles.dataset import ParticleImages
@@ -89,6 +88,7 @@ class Trainer:
         )
         self.batch_size = min(training.batch_size, len(self.training_rows))
         self.steps_per_epoch = math.ceil(len(self.training_rows) / self.batch_size)
+        model.n_training = len(self.training_rows)
         self.optimiser = _make_optimiser(model, config)
         self.generator = torch.Generator().manual_seed(training.seed)
         self.progress = Progress()
@@ -123,7 +123,7 @@ class Trainer:
             batch = self.images.batch(rows).to(self.model.device)
             self._count(self._step(batch), len(rows), bar)
             if time.monotonic() - last_saved > 60 * self.config.training.checkpoint_minutes:
-                self._save()
+                self.save()
                 last_saved = time.monotonic()
         seconds = time.monotonic() - started
         images_per_second = (self.steps_per_epoch - first_step) * self.batch_size / max(seconds, 1e-9)
@@ -138,7 +138,7 @@ class Trainer:
         weights = kl_weights(self.config.loss.kl_schedule, fraction)
         terms = self.model.loss(batch, weights, self.generator)
         if not torch.isfinite(terms.total):
-            self._refuse_non_finite(terms, batch)
+            self._refuse_non_finite(terms)
         self.optimiser.zero_grad(set_to_none=True)
         terms.total.backward()
         if self.config.training.gradient_clip is not None:
@@ -187,8 +187,8 @@ class Trainer:
         if self.events is not None:
             self.events.write(record)
         if is_best:
-            self._save(self.layout.best_checkpoint)
-        self._save()
+            self.save(self.layout.best_checkpoint)
+        self.save()
 
     @torch.no_grad()
     def held_out_terms(self) -> dict[str, float] | None:
@@ -215,20 +215,15 @@ class Trainer:
         best = self.model.log_likelihoods(batch, self.model.decode(mean)).argmax(1)
         return mean[best], log_std[best]
 
-    def _refuse_non_finite(self, terms: LossTerms, batch: ParticleBatch) -> None:
+    def _refuse_non_finite(self, terms: LossTerms) -> None:
         bad = [name for name, value in terms.as_dict().items() if not torch.isfinite(value) and name != "total"]
-        images = [int(row) for row, image in zip(batch.rows, batch.images, strict=True) if not image.isfinite().all()]
-        cause = (
-            f"particle row {images[0] + 1} of the particle file holds pixels that are not finite"
-            if images
-            else "try a smaller training.learning_rate, or set training.gradient_clip"
-        )
         raise RunError(
             f"training stopped at epoch {self.progress.epoch + 1}, step {self.progress.step + 1}, before the "
-            f"optimiser step: {', '.join(bad) or 'the loss'} is not finite; {cause}."
+            f"optimiser step: {', '.join(bad) or 'the loss'} is not finite; try a smaller training.learning_rate."
         )
 
-    def _save(self, path=None) -> None:
+    def save(self, path: Path | None = None) -> None:
+        """Write a checkpoint, by default the one to resume from."""
         save_checkpoint(path or self.layout.last_checkpoint, self.state())
 
     def state(self) -> dict[str, Any]:
@@ -251,7 +246,7 @@ class Trainer:
             There is none, or it belongs to other inputs.
         """
         state = load_checkpoint(self.layout.last_checkpoint)
-        if state["fingerprint"] != self.fingerprint:
+        if state.get("fingerprint") != self.fingerprint:
             raise RunError(
                 f"{self.layout.last_checkpoint}: was made from other inputs than the particles and structure given now "
                 "(their contents differ); resume with the same files, or train into a new folder."
@@ -289,29 +284,18 @@ def _make_optimiser(model: CryoSphere, config: Config) -> torch.optim.Optimizer:
     return torch.optim.Adam(groups)
 
 
-def has_flattened(held_out_totals: list[float]) -> bool:
-    """Whether the last quarter of epochs gained less than 1 % of all that the held-out loss has gained.
+def convergence(held_out_totals: list[float]) -> Literal["flattened", "falling", "rising"]:
+    """Say how the held-out loss ends: still falling, flat, or rising again after its best epoch.
 
-    Both are taken between medians of three epochs, so that one lucky epoch does not decide.
+    It has flattened if the last quarter of epochs gained less than 1 % of all that was gained, and it rises if it has
+    lost more than that share since its best. Values are medians of three epochs, so that one lucky epoch does not
+    decide; under 8 epochs are taken as falling.
     """
     if len(held_out_totals) < 8:
-        return False
+        return "falling"
     totals = np.asarray(held_out_totals)
-
-    def median(position: int) -> float:
-        return float(np.median(totals[max(0, position - 1) : position + 2]))
-
-    last = median(len(totals) - 2)
-    gained = float(totals[0]) - last
-    return gained > 0 and median(int(0.75 * len(totals))) - last < 0.01 * gained
-
-
-def write_config(layout: RunLayout, config: Config) -> None:
-    """Write the resolved configuration into the run folder."""
-    with atomic_output(layout.config, overwrite=True) as temporary:
-        temporary.write_text(dump_config(config))
-
-
-def read_metrics(layout: RunLayout) -> list[dict[str, Any]]:
-    """Metrics of all finished epochs."""
-    return [json.loads(line) for line in layout.metrics.read_text().splitlines() if line]
+    smooth = np.array([np.median(totals[max(0, i - 1) : i + 2]) for i in range(len(totals))])
+    gained = float(totals[0] - smooth.min())
+    if smooth[-1] - smooth.min() > 0.01 * gained:
+        return "rising"
+    return "flattened" if smooth[int(0.75 * len(smooth))] - smooth[-1] < 0.01 * gained else "falling"

@@ -10,8 +10,8 @@ import starfile
 import torch
 
 from cryosphere.physics import ctf, fourier, rotations
+from cryosphere.physics.atoms import group_scatterers, project_atoms
 from cryosphere.records import CTFParameters
-from cryosphere.simulation.atom_images import group_scatterers, project_atoms
 
 from ..reference_files import reference_file
 

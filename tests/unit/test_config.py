@@ -6,6 +6,8 @@ import yaml
 from cryosphere.config import PAPER_PRESET, Config, dump_config, parse_config, read_config, template
 from cryosphere.errors import ConfigError
 
+GIVEN = {("particles", "file"): "p.star", ("structure", "file"): "m.cif", ("segments", "n_segments"): 5}
+
 
 @pytest.fixture
 def inputs(tmp_path: Path) -> dict:
@@ -16,13 +18,13 @@ def inputs(tmp_path: Path) -> dict:
 
 def test_template_reads_back_as_the_defaults(tmp_path, inputs):
     path = tmp_path / "config.yaml"
-    path.write_text(template("p.star", "m.cif", None, ["64 px"], 5))
+    path.write_text(template(GIVEN, ["64 px"]))
     expected = parse_config({**inputs, "segments": {"n_segments": 5}}, tmp_path)
     assert read_config(path) == expected
 
 
 def test_every_key_of_the_template_is_live_when_its_sign_is_removed(tmp_path, inputs):
-    lines = template("p.star", "m.cif", None, [], 5).splitlines()
+    lines = template(GIVEN, []).splitlines()
     freed = [line.replace("  # ", "  ", 1) if line.startswith("  # ") and ": " in line else line for line in lines]
     text = "\n".join(line for line in freed if not line.lstrip().startswith("for example"))
     (tmp_path / "config.yaml").write_text(text)
@@ -74,6 +76,21 @@ def test_bad_values_are_named(tmp_path, inputs, override, message):
     assert "\n" not in str(caught.value)
 
 
+def test_numbers_in_scientific_notation_are_numbers(tmp_path, inputs):
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump(inputs) + "training:\n  learning_rate: 1e-4\n  seed: 3\n")
+    assert read_config(path, ("loss.continuity=2E2",)).training.learning_rate == 1e-4
+    assert read_config(path, ("loss.continuity=2E2",)).loss.continuity == 200.0
+
+
+def test_a_link_to_the_particles_stays_a_link(tmp_path, inputs):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "job.star").touch()
+    (tmp_path / "link.star").symlink_to(tmp_path / "elsewhere" / "job.star")
+    config = parse_config({**inputs, "particles": {"file": "link.star"}}, tmp_path)
+    assert config.particles.file == tmp_path / "link.star"
+
+
 def test_bad_files_are_named(tmp_path):
     path = tmp_path / "config.yaml"
     with pytest.raises(ConfigError, match="no such configuration"):
@@ -83,6 +100,9 @@ def test_bad_files_are_named(tmp_path):
         read_config(path)
     path.write_text("particles: [1, 2\n")
     with pytest.raises(ConfigError, match="not YAML"):
+        read_config(path)
+    path.write_text("particles:\n  file: a\n  file: b\n")
+    with pytest.raises(ConfigError, match="key 'file' is given twice"):
         read_config(path)
     path.write_text("just words\n")
     with pytest.raises(ConfigError, match="expected sections"):

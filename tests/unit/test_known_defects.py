@@ -8,17 +8,17 @@ import numpy as np
 import pytest
 import torch
 
-from cryosphere.config import parse_config
+from cryosphere.config import choose_device, parse_config
 from cryosphere.errors import ConfigError
 from cryosphere.io.star import read_particles
 from cryosphere.model import losses
-from cryosphere.model.vae import CryoSphere, KLWeights
+from cryosphere.model.vae import CryoSphere
 from cryosphere.particles.dataset import ParticleImages
 from cryosphere.physics.ctf import contrast_transfer
 from cryosphere.physics.fourier import frequency_grid
 from cryosphere.physics.gaussians import project
 from cryosphere.runs.run import Run
-from cryosphere.training.train import choose_device, load_inputs, train
+from cryosphere.training.train import load_inputs, train
 from tests.particle_sets import configuration, two_arms, write_particle_set
 
 
@@ -43,7 +43,6 @@ def test_a_missing_phase_shift_column_gives_a_finite_ctf(folder, tmp_path):
     for line in lines[:column] + lines[column + 1 :]:
         words = line.split()
         if "@" in line:
-            words[-1 if "@" in words[-1] else next(i for i, w in enumerate(words) if "@" in w)] += ""
             del words[number - 1]
             line = " ".join(words) + "\n"
         kept.append(line.split("#")[0] + "\n" if line.startswith("_rln") else line)
@@ -90,7 +89,6 @@ def test_images_are_centred_in_fourier_space_before_anything_sees_them(tmp_path)
     difference = one.images - scale * other.images
     assert np.abs(shifted.table.shift).max() > 4.0
     assert torch.linalg.norm(difference) < 0.03 * torch.linalg.norm(one.images)
-    assert torch.equal(model.encoder.prepare(other), model.encoder.prepare(replace(other, rows=other.rows + 1)))
     prepared, again = model.encoder.prepare(one), scale * model.encoder.prepare(other)
     assert torch.linalg.norm(prepared - again) < 0.03 * torch.linalg.norm(prepared)
 
@@ -142,15 +140,13 @@ def test_a_handful_of_images_trains(tmp_path, n_particles):
     assert any("the batch shrinks from 32 to" in sentence for sentence in said)
 
 
-def test_training_happens_on_the_cpu_and_a_missing_device_is_said(folder):
-    model, images = make_model(folder)
+def test_training_happens_on_the_cpu_and_a_missing_device_is_said(folder, tmp_path):
     assert choose_device("cpu") == "cpu"
     if not torch.cuda.is_available():
         with pytest.raises(ConfigError, match="'cuda' is not available here; available: cpu"):
             choose_device("cuda")
-    before = [p.detach().clone() for p in model.decoder.parameters()]
-    optimiser = torch.optim.Adam(model.parameters(), lr=1e-3)
-    terms = model.loss(images.batch(np.arange(8)), KLWeights(1, 1, 1), torch.Generator().manual_seed(0))
-    terms.total.backward()
-    optimiser.step()
-    assert any(not torch.equal(a, b) for a, b in zip(before, model.decoder.parameters(), strict=True))
+    untrained, _ = make_model(folder)
+    run = train(configuration(folder), tmp_path / "run", device="cpu", posterior=False, show_progress=False)
+    for part in ("decoder", "encoder", "segmentation"):
+        before, after = getattr(untrained, part).parameters(), getattr(run.model, part).parameters()
+        assert all(not torch.equal(a, b) for a, b in zip(before, after, strict=True)), part

@@ -39,29 +39,3 @@ def scattering_factor(element: str, k_squared: Float[np.ndarray, ...]) -> Float[
     a, b = element_coefficients(element)
     k_squared = np.asarray(k_squared, dtype=np.float64)
     return sum(a_n * np.exp(-0.25 * b_n * k_squared) for a_n, b_n in zip(a, b, strict=True))
-
-
-def atom_gaussians(
-    elements: np.ndarray, b_factors: Float[np.ndarray, " atom"]
-) -> tuple[Float[np.ndarray, "atom 5"], Float[np.ndarray, "atom 5"]]:
-    """Give every atom's scattering potential as five isotropic 3-D Gaussians.
-
-    Parameters
-    ----------
-    elements : array of str, shape (atom,)
-        Element symbols.
-    b_factors : array of shape (atom,)
-        Displacement parameters B in Å², at least 0.
-
-    Returns
-    -------
-    amplitudes, sigmas : float64 arrays of shape (atom, 5)
-        Integrals (Å) and widths (Å): ``sigma² = (b + B) / (8 π²)``, since ``exp(-(b + B) k² / 4)`` is the
-        Fourier transform of a Gaussian of that width.
-    """
-    amplitudes = np.empty((len(elements), N_GAUSSIANS))
-    widths = np.empty((len(elements), N_GAUSSIANS))
-    for element in np.unique(elements):
-        rows = elements == element
-        amplitudes[rows], widths[rows] = element_coefficients(str(element))
-    return amplitudes, np.sqrt((widths + np.asarray(b_factors)[:, None]) / (8 * np.pi**2))

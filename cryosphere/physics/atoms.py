@@ -15,7 +15,7 @@ from jaxtyping import Complex, Float
 from torch import Tensor
 
 from cryosphere.physics import fourier
-from cryosphere.simulation.form_factors import scattering_factor
+from cryosphere.physics.form_factors import scattering_factor
 
 # Complex numbers held at once for the phase factors of a batch of images.
 _PHASES_PER_CHUNK = 4_000_000
