@@ -166,9 +166,7 @@ def test_a_loss_that_is_not_finite_stops_before_the_step(particle_set, tmp_path,
         return replace(motions, translation=motions.translation * float("nan"))
 
     monkeypatch.setattr(Decoder, "forward", broken)
-    with pytest.raises(
-        RunError, match=r"epoch 1, step 1, before the optimiser step: .*continuity.* is not finite"
-    ):
+    with pytest.raises(RunError, match=r"epoch 1, step 1, before the optimiser step: .*continuity.* is not finite"):
         train(configuration(particle_set), tmp_path / "run", show_progress=False)
     state = load_checkpoint(RunLayout(tmp_path / "run").last_checkpoint)
     assert state["epoch"] == state["step"] == 0

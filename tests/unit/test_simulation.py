@@ -260,7 +260,7 @@ def test_nothing_is_overwritten_unasked_and_only_simulations_are_replaced(states
     thesis = tmp_path / "thesis"
     thesis.mkdir()
     (thesis / "chapter.txt").write_text("years of work")
-    with pytest.raises(InputError, match="not a folder written by"):
+    with pytest.raises(InputError, match="was not written by"):
         simulate(states, _settings(), thesis, overwrite=True)
     assert (thesis / "chapter.txt").exists()
 

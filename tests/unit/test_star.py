@@ -261,3 +261,23 @@ def test_failed_write_leaves_nothing(tmp_path):
     with pytest.raises(ValueError, match="no text"):
         write_particles(tmp_path / "p.star", **fields)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("column", ["rlnCtfDataAreCtfPremultiplied", "rlnCtfDataArePhaseFlipped"])
+def test_images_the_ctf_no_longer_acts_on_are_refused(tmp_path, make_stack, write_star, star_blocks, column):
+    make_stack(tmp_path / "stack.mrcs")
+    star_blocks["optics"][column] = [0] * len(star_blocks["optics"]["rlnVoltage"])
+    assert read_particles(write_star(tmp_path / "p.star", star_blocks)).n_particles == 4
+    star_blocks["optics"][column] = [1] * len(star_blocks["optics"]["rlnVoltage"])
+    with pytest.raises(InputError, match=f"{column} is set"):
+        read_particles(write_star(tmp_path / "q.star", star_blocks))
+
+
+def test_aberrations_that_are_not_modelled_are_named(tmp_path, make_stack, write_star, star_blocks):
+    make_stack(tmp_path / "stack.mrcs")
+    star_blocks["optics"]["rlnMagMat00"] = [1.0] * len(star_blocks["optics"]["rlnVoltage"])
+    star_blocks["optics"]["rlnBeamTiltX"] = [0.0] * len(star_blocks["optics"]["rlnVoltage"])
+    assert read_particles(write_star(tmp_path / "p.star", star_blocks)).notes == ()
+    star_blocks["optics"]["rlnBeamTiltX"] = [0.3] * len(star_blocks["optics"]["rlnVoltage"])
+    (note,) = read_particles(write_star(tmp_path / "q.star", star_blocks)).notes
+    assert "rlnBeamTiltX are not modelled" in note
