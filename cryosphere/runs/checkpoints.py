@@ -12,13 +12,16 @@ import torch
 
 from cryosphere.errors import RunError
 from cryosphere.io.atomic import atomic_output
+from cryosphere.io.mrc import read_images
 from cryosphere.records import ParticleTable
+
+_FINGERPRINT_IMAGES = 16
 
 
 def input_fingerprint(table: ParticleTable, structure_file: Path) -> str:
-    """SHA-256 over the particle table's values, the stacks' names and sizes, and the structure file.
+    """SHA-256 over the particle table's values, the structure file, and the pixels of some evenly spread images.
 
-    Paths do not enter, so a data set may move; the pixels themselves are represented by the stacks' sizes.
+    Folders do not enter, so a data set may move.
     """
     digest = hashlib.sha256()
     for name, value in vars(table).items():
@@ -28,6 +31,8 @@ def input_fingerprint(table: ParticleTable, structure_file: Path) -> str:
     digest.update(f"{table.box_size} {table.pixel_size:.6f}".encode())
     for path in table.stack_paths:
         digest.update(f"{path.name} {path.stat().st_size}".encode())
+    rows = np.linspace(0, table.n_particles - 1, min(table.n_particles, _FINGERPRINT_IMAGES)).astype(int)
+    digest.update(read_images(table.stack_paths, table.stack_index[rows], table.image_index[rows]).tobytes())
     digest.update(Path(structure_file).read_bytes())
     return digest.hexdigest()
 

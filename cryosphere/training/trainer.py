@@ -255,6 +255,8 @@ class Trainer:
         self.optimiser.load_state_dict(state["optimiser"])
         self.generator.set_state(state["generator"])
         self.progress = Progress(**{name: state[name] for name in vars(self.progress)})
+        for stray in self.layout.last_checkpoint.parent.glob(".*.partial*"):
+            stray.unlink()  # half-written when the run was killed
 
     def _progress_bar(self) -> tqdm:
         done = self.progress.epoch * len(self.training_rows) + self.progress.images

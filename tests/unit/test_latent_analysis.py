@@ -11,9 +11,10 @@ from sklearn.decomposition import PCA
 from cryosphere.analysis.analyze import analyze
 from cryosphere.analysis.latent import kmeans, principal_components, traverse
 from cryosphere.analysis.motions import SegmentTracker, main_range, measure_motions
-from cryosphere.analysis.tables import read_metrics, residue_ranges
+from cryosphere.analysis.tables import residue_ranges
 from cryosphere.errors import InputError
 from cryosphere.inference.ensemble import FluctuationMeter, hard_segments, spread_rows
+from cryosphere.runs.tables import read_metrics
 from tests.run_factory import make_run
 
 
