@@ -330,7 +330,7 @@ def _load_yaml(text: str, source: str) -> dict[str, Any]:
         if "\t" in line[: len(line) - len(line.lstrip())]:
             raise ConfigError(f"{source}: line {number} is indented with a tab; YAML wants spaces.")
     try:
-        values = yaml.load(text, Loader=_StrictLoader)  # a SafeLoader
+        values = _StrictLoader(text).get_single_data()
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f"line {mark.line + 1}: " if mark else ""
