@@ -5,6 +5,7 @@ Formats: the PDBx/mmCIF dictionary (mmcif.wwpdb.org) and PDB format 3.3 (www.wwp
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -120,9 +121,14 @@ def write_models(
     ):
         models = _checked_models(path, positions, shift, len(sites.names), labels)
         if suffix in MMCIF_SUFFIXES:
-            _write_mmcif(file, path.stem, sites, models, labels)
+            _write_mmcif(file, _block_name(structure), sites, models, labels)
         else:
             _write_pdb(file, path, sites, models, labels)
+
+
+def _block_name(structure: Structure) -> str:
+    """Name of the mmCIF block: the structure's source, so that equal ensembles are equal files under any name."""
+    return re.sub(r"[^A-Za-z0-9_.-]", "_", structure.source.split(".")[0]) or "structure"
 
 
 def _sites(structure: Structure, what: str) -> _Sites:
