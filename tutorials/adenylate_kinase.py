@@ -3,7 +3,7 @@
 #
 # What `cryosphere demo` does in one go, done here by hand in Python: simulate images of an opening enzyme, train from
 # the closed structure alone, look at what was learned, and compare it with the truth. Run it as a script, or open it as
-# a notebook (`jupytext --to ipynb adenylate_kinase.py`). It takes about five minutes on two CPU cores.
+# a notebook (`jupytext --to ipynb adenylate_kinase.py`). Like the demo it takes minutes on two CPU cores.
 
 # %%
 from pathlib import Path

@@ -163,6 +163,7 @@ def _run(conformations, options: dict) -> None:
     """Simulate with the shared options and print the summary."""
     from cryosphere.simulation.acquisition import optics_groups, read_b_factor, read_populations
     from cryosphere.simulation.particles import SimulationSettings, simulate
+    from cryosphere.simulation.progress import ProgressBars
 
     options = dict(options)
     folder, overwrite, quiet = options.pop("output"), options.pop("overwrite"), options.pop("quiet")
@@ -176,7 +177,7 @@ def _run(conformations, options: dict) -> None:
     )
     options["b_factor"] = read_b_factor(options["b_factor"])
     options["populations"] = read_populations(options["populations"])
-    with _ProgressBars(quiet) as progress:
+    with ProgressBars(show=not quiet) as progress:
         summary = simulate(
             conformations,
             SimulationSettings(**options),
@@ -189,28 +190,3 @@ def _run(conformations, options: dict) -> None:
         click.echo(note, err=True)
     for line in summary.lines():
         click.echo(line)
-
-
-class _ProgressBars:
-    """One bar on stderr for each kind of work in turn."""
-
-    def __init__(self, quiet: bool):
-        self.quiet, self.what, self.bar = quiet, None, None
-
-    def __call__(self, what: str, step: int, total: int) -> None:
-        from tqdm import tqdm
-
-        if what != self.what:
-            self._close()
-            self.what, self.bar = what, tqdm(total=total, desc=what, disable=self.quiet)
-        self.bar.update(step)
-
-    def __enter__(self) -> _ProgressBars:
-        return self
-
-    def __exit__(self, *exception) -> None:
-        self._close()
-
-    def _close(self) -> None:
-        if self.bar is not None:
-            self.bar.close()

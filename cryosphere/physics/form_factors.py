@@ -9,8 +9,6 @@ from jaxtyping import Float
 
 from cryosphere.errors import InputError
 
-N_GAUSSIANS = 5
-
 
 @cache
 def element_coefficients(element: str) -> tuple[tuple[float, ...], tuple[float, ...]]:

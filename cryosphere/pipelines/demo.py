@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from cryosphere.analysis.analyze import analyze
 from cryosphere.config import read_config
@@ -25,6 +23,7 @@ from cryosphere.runs.run import Run
 from cryosphere.simulation.acquisition import SimulationSettings
 from cryosphere.simulation.particles import SimulationSummary, simulate
 from cryosphere.simulation.paths import read_path
+from cryosphere.simulation.progress import ProgressBars
 from cryosphere.simulation.shipped_data import shipped_path
 from cryosphere.training.initialise import write_template
 from cryosphere.training.train import train
@@ -115,25 +114,8 @@ def _simulate(folder: Path, seed: int, n_particles: int, show_progress: bool) ->
     settings = SimulationSettings(
         n_particles=n_particles, box_size=BOX_SIZE, pixel_size=PIXEL_SIZE, snr=SNR, seed=seed, n_volumes=N_STATES
     )
-    with _progress_bars(show_progress) as progress:
+    with ProgressBars(show_progress) as progress:
         return simulate(conformations, settings, folder, progress=progress)
-
-
-@contextmanager
-def _progress_bars(show: bool):
-    """Callable for ``simulate`` that keeps one bar for each of its stages."""
-    bars: dict[str, tqdm] = {}
-
-    def advance(what: str, step: int, total: int) -> None:
-        if what not in bars:
-            bars[what] = tqdm(total=total, desc=what, disable=not show, dynamic_ncols=True)
-        bars[what].update(step)
-
-    try:
-        yield advance
-    finally:
-        for bar in bars.values():
-            bar.close()
 
 
 def _export(folder: Path, run: Run, show_progress: bool) -> None:
