@@ -6,7 +6,7 @@ import difflib
 import os
 import re
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -26,6 +26,11 @@ class ParticlesConfig(_Section):
         None, strict=False, description="where to look for stacks that are not beside the STAR"
     )
     invert: bool = Field(False, description="true if protein is dark in the images")
+    refine_poses: bool = Field(False, description="refine small errors of rotation and shift, particle by particle")
+    rotation_error: float = Field(
+        3.0, gt=0, le=20, description="refine_poses: expected size (rms) of rotation errors, degrees"
+    )
+    shift_error: float = Field(1.0, gt=0, le=20, description="refine_poses: expected size (rms) of shift errors, Å")
 
 
 class StructureConfig(_Section):
@@ -56,24 +61,42 @@ class RegionConfig(_Section):
 class SegmentsConfig(_Section):
     """How the structure divides into nearly rigid segments."""
 
-    n_segments: int = Field(6, ge=1, description="over the whole assembly, if no regions are named")
+    method: Literal["contacts", "pae", "chain"] = Field(
+        "contacts",
+        description="contacts: in space, by what touches; pae: that, weighed with pae_file; chain: along the chain",
+    )
+    n_segments: Literal["auto"] | Annotated[int, Field(ge=1)] = Field(
+        "auto", description="auto: as many as the images support; or a number, if no regions are named"
+    )
+    patches: Annotated[int, Field(ge=2, le=200)] | None = Field(
+        None, description="n_segments auto: pieces to begin with; null: one per 40 residues or so"
+    )
+    pae_file: Path | None = Field(
+        None, strict=False, description="method pae: AlphaFold's predicted aligned error (JSON)"
+    )
     regions: list[RegionConfig] = Field(
         default_factory=list, description="named regions, each with its own n_segments; the rest stays fixed"
     )
-    temperature: float = Field(0.05, gt=0, description="softness of the segment boundaries (τ)")
-    prior_std: float = Field(10.0, gt=0, description="prior std of segment centres and widths, residues")
+    temperature: float = Field(0.05, gt=0, description="method chain: softness of the segment boundaries (τ)")
+    prior_std: float = Field(
+        10.0, gt=0, description="method chain: prior std of segment centres and widths, residues"
+    )
 
 
 class ModelConfig(_Section):
     """Latent space, encoder and decoder."""
 
     preset: Literal["default", "paper"] = Field("default", description="default, or the recipe of the paper")
-    latent_dim: int = Field(2, ge=1, le=64, description="dimension of the latent space")
-    encoder: Literal["pixels", "free"] = Field(
-        "pixels", description="pixels: MLP on centred, phase-flipped images; free: one latent per image"
+    latent_dim: Literal["auto"] | Annotated[int, Field(ge=1, le=64)] = Field(
+        "auto", description="dimension of the latent space; auto: 1 or 2, as the images support"
+    )
+    encoder: Literal["score", "pixels", "free"] = Field(
+        "score",
+        description="score: MLP on the images' forces and torques; pixels: on centred, phase-flipped images; "
+        "free: one latent per image (objective elbo)",
     )
     encoder_layers: list[int] = Field([256, 128], description="hidden layers of the encoder")
-    decoder_layers: list[int] = Field([64, 64], description="hidden layers of the decoder")
+    decoder_layers: list[int] = Field([48, 48], description="hidden layers of the decoder")
     motion: Literal["blended", "sequential"] = Field(
         "blended",
         description="blended: about each segment's own centre; sequential: in turn about the origin (paper)",
@@ -83,8 +106,16 @@ class ModelConfig(_Section):
 class LossConfig(_Section):
     """What is minimised."""
 
+    objective: Literal["marginal", "elbo"] = Field(
+        "marginal",
+        description="marginal: likelihood summed over conformations shared by the images; elbo: of the encoder's one",
+    )
     data: Literal["gaussian", "correlation"] = Field(
-        "gaussian", description="Gaussian log-likelihood with the contrast of each image profiled, or correlation"
+        "gaussian", description="Gaussian log-likelihood, or correlation (objective elbo)"
+    )
+    contrast: Literal["marginal", "profiled"] = Field(
+        "marginal",
+        description="of each image: integrated over its distribution in the set, or the best (elbo always: the best)",
     )
     low_pass_resolution: float | None = Field(
         None, gt=0, description="Å; applied to image and prediction alike; null: none"
@@ -104,10 +135,20 @@ class TrainingConfig(_Section):
     """How it is minimised."""
 
     device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="auto: CUDA, else MPS, else CPU")
-    epochs: int = Field(30, ge=1)
-    batch_size: int = Field(64, ge=1)
-    learning_rate: float = Field(1e-3, gt=0, description="encoder and decoder")
-    segmentation_learning_rate: float = Field(3e-3, gt=0, description="segmentation posteriors")
+    epochs: Annotated[int, Field(ge=1)] | None = Field(
+        None, description="passes over the images at full resolution; null: until 18,000 images were seen, or 30 (elbo)"
+    )
+    batch_size: int = Field(32, ge=1, description="images per optimiser step")
+    n_nodes: Annotated[int, Field(ge=4)] | None = Field(
+        None, description="objective marginal: conformations shared by the images; null: 32, 96 and 128 for 1, 2, more"
+        " dimensions"
+    )
+    own_samples: Annotated[int, Field(ge=0)] | None = Field(
+        None, description="objective marginal: further conformations for each image, from the encoder; null: 0 up to 2 "
+        "dimensions, else 4"
+    )
+    learning_rate: float = Field(3e-3, gt=0, description="encoder and decoder")
+    segmentation_learning_rate: float = Field(3e-2, gt=0, description="segments")
     latent_learning_rate: float = Field(0.05, gt=0, description="latents of encoder: free, each seen once an epoch")
     lr_schedule: Literal["warm_up_cosine", "constant", "multi_step"] = Field(
         "warm_up_cosine", description="multi_step: divided by 10 at each of lr_milestones"
@@ -128,7 +169,9 @@ class InferenceConfig(_Section):
         "weights",
         description="weights: likelihood of each image over conformations shared by all; encoder: q(z|image)",
     )
-    n_conformations: int = Field(64, ge=2, description="conformations that every image is compared with")
+    n_conformations: Annotated[int, Field(ge=2)] | None = Field(
+        None, description="conformations that every image is compared with; null: 96, 256 and 256 for 1, 2, more dimensions"
+    )
 
 
 class OutputConfig(_Section):
@@ -138,13 +181,16 @@ class OutputConfig(_Section):
 
 
 PAPER_PRESET: dict[str, dict[str, Any]] = {
+    "segments": {"method": "chain"},
     "model": {
         "latent_dim": 8,
+        "encoder": "pixels",
         "encoder_layers": [512, 256, 64, 64],
         "decoder_layers": [512, 512],
         "motion": "sequential",
     },
     "loss": {
+        "objective": "elbo",
         "data": "correlation",
         "kl_schedule": "paper",
         "continuity": 0.1,
@@ -162,6 +208,9 @@ PAPER_PRESET: dict[str, dict[str, Any]] = {
     "inference": {"method": "encoder"},
 }
 """Defaults that ``model.preset: paper`` puts in place of the usual ones (METHOD: arXiv 2407.01574)."""
+
+
+_PATHS = (("particles", "file"), ("particles", "datadir"), ("structure", "file"), ("segments", "pae_file"))
 
 
 class Config(_Section):
@@ -194,6 +243,25 @@ class Config(_Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> Config:
+        elbo = self.loss.objective == "elbo"
+        for wrong, sentence in (
+            (self.model.encoder == "free" and not elbo, "model.encoder 'free' needs loss.objective 'elbo'"),
+            (self.loss.data == "correlation" and not elbo, "loss.data 'correlation' needs loss.objective 'elbo'"),
+            (
+                self.model.motion == "sequential" and not elbo,
+                "model.motion 'sequential' (the paper's) needs loss.objective 'elbo'",
+            ),
+            (
+                (self.segments.method == "pae") != (self.segments.pae_file is not None),
+                "segments.method 'pae' and segments.pae_file go together: give both or neither",
+            ),
+            (
+                bool(self.segments.regions) and self.segments.n_segments != "auto",
+                "segments.n_segments is for the whole assembly; with segments.regions each region has its own",
+            ),
+        ):
+            if wrong:
+                raise ValueError(sentence)
         if self.model.encoder == "free" and self.training.held_out > 0 and self.inference.method == "encoder":
             raise ValueError(
                 "model.encoder 'free' has no latent for held-out images: use inference.method 'weights' "
@@ -247,7 +315,7 @@ def parse_config(
     except ValidationError as error:
         raise ConfigError(f"{source}: {_explain(error)}") from None
     resolved = config.model_dump()
-    for section, key in (("particles", "file"), ("particles", "datadir"), ("structure", "file")):
+    for section, key in _PATHS:
         if resolved[section][key] is not None:
             location = Path(os.path.abspath(folder / Path(resolved[section][key]).expanduser()))
             if check_files and not location.exists():

@@ -174,14 +174,17 @@ class ParticleTable:
 class ParticleBatch:
     """Images and what is known of them.
 
-    ``images`` are centred (the known shift undone), protein-bright, background mean 0, in units of the noise's
-    standard deviation; ``rows`` are input rows.
+    ``images`` are centred (the known shift undone), protein-bright, background mean 0, and whitened: their noise has
+    variance 1 at every frequency. ``whitening`` is the filter that did it, per shell of width 1 / edge, which the
+    model applies to its renderings. ``rows`` are input rows, ``optics_group`` their groups.
     """
 
     rows: Int[Tensor, " batch"]
+    optics_group: Int[Tensor, " batch"]
     images: Float[Tensor, "batch y x"]
     rotmat: Float[Tensor, "batch 3 3"]
     ctf: CTFParameters
+    whitening: Float[Tensor, "batch shell"]
 
     def to(self, device: torch.device | str) -> ParticleBatch:
         """Every tensor on a device."""
@@ -217,18 +220,37 @@ class LossTerms:
 
 @dataclass(frozen=True)
 class Posterior:
-    """Gaussian posterior of the latent of every particle.
+    """Posterior of the latent of every particle.
 
-    ``index`` holds input rows in ascending order; ``effective_sample_size`` is that of the importance weights
-    (``nan`` where the encoder alone was used).
+    Attributes
+    ----------
+    index : int array of shape (particle,)
+        Input rows in ascending order.
+    mean, covariance : arrays of shape (particle, latent) and (particle, latent, latent)
+    effective_sample_size : array of shape (particle,)
+        Of the importance weights; ``nan`` where the encoder alone was used.
+    log_evidence : array of shape (particle,)
+        Log marginal likelihood of the image (ratio to pure noise, nats); ``nan`` where the encoder alone was used.
+    nodes : array of shape (node, latent)
+        Latents with which every image was compared; none where each image had its own.
+    log_likelihood : array of shape (particle, node)
+        Log-likelihood (ratio to pure noise, nats) of every image at every node.
     """
 
     index: Int[np.ndarray, " particle"]
     mean: Float[np.ndarray, "particle latent"]
     covariance: Float[np.ndarray, "particle latent latent"]
     effective_sample_size: Float[np.ndarray, " particle"]
+    log_evidence: Float[np.ndarray, " particle"]
+    nodes: Float[np.ndarray, "node latent"]
+    log_likelihood: Float[np.ndarray, "particle node"]
 
     @property
     def std(self) -> Float[np.ndarray, "particle latent"]:
         """Marginal standard deviations."""
         return np.sqrt(np.diagonal(self.covariance, axis1=1, axis2=2))
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether all images were compared with the same nodes, so that weights of these describe the posteriors."""
+        return len(self.nodes) > 0

@@ -42,6 +42,33 @@ _IMAGE_OPTIONS = [
         help="With 'normal', --shift-range is the standard deviation.",
     ),
     click.option("--populations", type=_FILE, help="Text file with one weight per state (else equal)."),
+    click.option(
+        "--noise",
+        type=click.Choice(["white", "coloured"]),
+        default="white",
+        show_default=True,
+        help="White, or with more power at low frequencies; of standard deviation 1.",
+    ),
+    click.option("--noise-ratio", type=float, help="Power at frequency 0 over high ones, coloured noise only [10]."),
+    click.option(
+        "--contrast-spread",
+        default=0.0,
+        show_default=True,
+        help="Standard deviation of each image's signal factor, log-normal with mean 1.",
+    ),
+    click.option(
+        "--rotation-error",
+        "rotation_error_deg",
+        default=0.0,
+        show_default=True,
+        help="Standard deviation, about each axis, of the error of the STAR file's rotations, degrees.",
+    ),
+    click.option(
+        "--shift-error",
+        default=0.0,
+        show_default=True,
+        help="Standard deviation, along x and y, of the error of the STAR file's shifts, Å.",
+    ),
     click.option("--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="cpu", show_default=True),
 ]
 _OPTICS_OPTIONS = [

@@ -14,6 +14,7 @@ from tqdm import tqdm
 from cryosphere.errors import InputError
 from cryosphere.evaluation import metrics
 from cryosphere.evaluation.bodies import body_agreement, merge_segments
+from cryosphere.evaluation.calibration import sampled_scores
 from cryosphere.evaluation.scores import Scores
 from cryosphere.evaluation.volumes import score_volumes
 from cryosphere.inference.ensemble import FluctuationMeter, hard_segments, pairwise_rmsd, spread_rows
@@ -30,15 +31,18 @@ SCORES, PER_IMAGE = "scores.json", "per_image.csv"
 _N_MODELS, _N_MERGING = 500, 50
 # Linear programs with more states than this take too long.
 _MOST_STATES_MOVED = 100
+# Å; a set whose best single structure is nearer than this to the truth does not move.
+_NO_MOTION_A = 1e-3
 # The frames are said to differ if superposition lowers the RMSD to this share, and by this much (Å).
 _FRAME_SHARE, _FRAME_A = 0.5, 3.0
 
 
 @dataclass(frozen=True)
 class _ImageErrors:
-    """Per image: RMSD of the prediction, nearest true state; and the predicted RMSF."""
+    """Per image: RMSD of the prediction from truth and nominal, nearest true state; and the predicted RMSF."""
 
     rmsd: Float[np.ndarray, " image"]
+    from_nominal: Float[np.ndarray, " image"]
     nearest_state: Int[np.ndarray, " image"]
     rmsf: Float[np.ndarray, " residue"]
 
@@ -100,14 +104,16 @@ def _image_errors(run: Run, truth: Truth, show_progress: bool) -> _ImageErrors:
     """Pass over E[x | image] of all particles, one batch at a time."""
     index = run.posterior.index
     meter = FluctuationMeter(run.structure.residue_positions)
-    errors, nearest = np.empty(len(index)), np.empty(len(index), dtype=np.int64)
+    errors, moved, nearest = np.empty(len(index)), np.empty(len(index)), np.empty(len(index), dtype=np.int64)
+    nominal = run.structure.residue_positions[None]
     with tqdm(total=len(index), desc="structures", unit="image", disable=not show_progress) as bar:
         for rows, positions in run.expected_coordinates():
             errors[rows] = metrics.per_image_rmsd(positions, truth.coordinates[truth.state[index[rows]]])
+            moved[rows] = metrics.per_image_rmsd(positions, nominal)
             nearest[rows] = pairwise_rmsd(positions, truth.coordinates).argmin(1)
             meter.add(positions)
             bar.update(len(rows))
-    return _ImageErrors(errors, nearest, meter.rmsf)
+    return _ImageErrors(errors, moved, nearest, meter.rmsf)
 
 
 def _scores(run: Run, truth: Truth, errors: _ImageErrors, n_volumes: int, show_progress: bool) -> Scores:
@@ -116,21 +122,25 @@ def _scores(run: Run, truth: Truth, errors: _ImageErrors, n_volumes: int, show_p
     mean_structure = np.einsum("s,sri->ri", population, truth.coordinates.astype(np.float64))
     chosen = spread_rows(len(run.posterior.index), _N_MODELS)
     models = np.concatenate([positions for _, _, positions in nearest_conformations(run, chosen)])
+    calibration, largest_error = sampled_scores(run, truth)
     return Scores(
         n_particles=len(run.posterior.index),
         n_states=n_states,
         n_residues=run.n_residues,
-        rmsd=_rmsd_scores(run, truth, errors.rmsd, population, mean_structure),
+        rmsd=_rmsd_scores(run, truth, errors, population, mean_structure),
         fsc_auc=score_volumes(run, truth, mean_structure, n_volumes, show_progress),
         ensemble=_ensemble_scores(truth, models, errors.rmsf, population, mean_structure),
-        populations=_population_scores(truth, population, errors.nearest_state),
+        populations=_population_scores(truth, population, errors.nearest_state, largest_error),
         segments=_segment_scores(run, truth, models),
         geometry=_geometry_scores(run, truth, models),
+        calibration=calibration,
         notes=_frame_notes(run, truth),
     )
 
 
-def _rmsd_scores(run, truth, rmsd, population, mean_structure) -> dict[str, float]:
+def _rmsd_scores(run, truth, errors, population, mean_structure) -> dict[str, float | None]:
+    rmsd = errors.rmsd
+
     def single(structure):
         return float(population @ metrics.per_image_rmsd(structure[None], truth.coordinates))
 
@@ -141,7 +151,8 @@ def _rmsd_scores(run, truth, rmsd, population, mean_structure) -> dict[str, floa
         "percentile_95": float(np.percentile(rmsd, 95)),
         "nominal": single(run.structure.residue_positions),
         "best_single": best_single,
-        "ratio_to_best_single": float(rmsd.mean() / best_single) if best_single > 0 else float("inf"),
+        "ratio_to_best_single": float(rmsd.mean() / best_single) if best_single > _NO_MOTION_A else None,
+        "predicted_to_nominal": float(errors.from_nominal.mean()),
     }
 
 
@@ -160,7 +171,7 @@ def _ensemble_scores(truth, models, rmsf, population, mean_structure) -> dict[st
     }
 
 
-def _population_scores(truth, population, nearest_state) -> dict[str, float | None]:
+def _population_scores(truth, population, nearest_state, largest_error) -> dict[str, float | None]:
     predicted = np.bincount(nearest_state, minlength=len(population)) / len(nearest_state)
     distance = None
     if len(population) <= _MOST_STATES_MOVED:
@@ -169,6 +180,7 @@ def _population_scores(truth, population, nearest_state) -> dict[str, float | No
     return {
         "kl": metrics.population_divergence(population, predicted, len(nearest_state)),
         "earth_movers_distance": distance,
+        "largest_error_points": largest_error,
     }
 
 
@@ -207,6 +219,12 @@ def _frame_notes(run: Run, truth: Truth) -> tuple[str, ...]:
         f"The nominal structure is {before:.1f} Å from the nearest true state, but {after:.1f} Å after superposition: "
         "check structure.origin, and that the truth folder has its origin at the box centre.",
     )
+
+
+def read_per_image(run: Run) -> tuple[Int[np.ndarray, " image"], Float[np.ndarray, " image"]]:
+    """Input rows of all scored images, and the RMSD (Å) of E[x | image] from the truth, as `evaluate` wrote them."""
+    values = np.loadtxt(run.layout.evaluation / PER_IMAGE, delimiter=",", skiprows=1, usecols=(0, 3), ndmin=2)
+    return values[:, 0].astype(np.int64), values[:, 1]
 
 
 def _write_per_image(path: Path, run: Run, truth: Truth, errors: _ImageErrors) -> None:

@@ -15,19 +15,24 @@ class Scores:
     n_particles, n_states, n_residues : int
     rmsd : dict
         ``mean``, ``median`` and ``percentile_95`` over images of the RMSD of E[x | image] from the truth; then the
-        means for the ``nominal`` structure and for ``best_single``, the mean of the truth; ``ratio_to_best_single``.
+        means for the ``nominal`` structure and for ``best_single``, the mean of the truth; ``ratio_to_best_single``
+        (None if the truth does not move); ``predicted_to_nominal``, mean RMSD of E[x | image] from the nominal
+        structure.
     fsc_auc : dict
         ``mean``, ``std``, ``median`` over ``n_images`` images, ``maximum`` for this box, the means for ``nominal`` and
         ``best_single``, and ``truth_volumes``, which says what the true volumes are.
     ensemble : dict
         ``sac``, ``coverage`` of decoded conformations; ``lfc`` of the RMSF, and the mean RMSF of both.
     populations : dict
-        ``kl`` (nats) and ``earth_movers_distance`` (Å).
+        ``kl`` (nats), ``earth_movers_distance`` (Å), and for up to 4 states ``largest_error_points``, the largest
+        error of a population in percentage points, from posterior samples.
     segments : dict
         ``ari``, ``n_segments``, ``n_bodies_found``, ``n_bodies_true``.
     geometry : dict
         ``changed_bonds_percent``, ``clashes_per_1000``: means over decoded conformations; the same of the nominal
         structure (``..._before``) and of the truth (``..._truth``).
+    calibration : dict or None
+        As ``calibration.sampled_scores`` has it; None if the truth does not move.
     notes : tuple of str
         What the reader of the scores should know.
     """
@@ -35,12 +40,13 @@ class Scores:
     n_particles: int
     n_states: int
     n_residues: int
-    rmsd: dict[str, float]
+    rmsd: dict[str, float | None]
     fsc_auc: dict[str, Any]
     ensemble: dict[str, float]
     populations: dict[str, float | None]
     segments: dict[str, Any]
     geometry: dict[str, float]
+    calibration: dict[str, Any] | None
     notes: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
@@ -53,11 +59,14 @@ class Scores:
         title = f"{self.n_particles} images, {self.n_states} true states, {self.n_residues} residues"
         fsc_label = f"FSC area, mean of {fsc['n_images']} images (max {fsc['maximum']:.4f})"
         emd, ari = self.populations["earth_movers_distance"], self.segments["ari"]
+        points = self.populations["largest_error_points"]
         rows = [
             (title, "run", "nominal", "mean"),
             ("RMSD per image, mean (Å)", *_row(rmsd, "mean", "{:.2f}")),
             ("RMSD per image, median (Å)", f"{rmsd['median']:.2f}"),
-            ("  mean relative to the best single structure", f"{rmsd['ratio_to_best_single']:.2f}"),
+            ("  mean relative to the best single structure", _or_dash(rmsd["ratio_to_best_single"], "{:.2f}")),
+            ("RMSD of the run's structures from the nominal, mean (Å)", f"{rmsd['predicted_to_nominal']:.2f}"),
+            *_calibration_rows(self.calibration),
             (fsc_label, *_row(fsc, "mean", "{:.4f}")),
             ("FSC area, standard deviation", f"{fsc['std']:.4f}"),
             ("FSC area, median", f"{fsc['median']:.4f}"),
@@ -65,8 +74,9 @@ class Scores:
             ("coverage (Å)", f"{self.ensemble['coverage']:.2f}"),
             ("LFC (Å)", f"{self.ensemble['lfc']:.2f}", f"{self.ensemble['rmsf_true']:.2f}"),
             ("populations: KL (nats)", f"{self.populations['kl']:.3f}"),
-            ("populations: earth mover's distance (Å)", "–" if emd is None else f"{emd:.2f}"),
-            ("segments: adjusted Rand index", "–" if ari is None else f"{ari:.3f}"),
+            ("populations: earth mover's distance (Å)", _or_dash(emd, "{:.2f}")),
+            ("populations: largest error (percentage points)", _or_dash(points, "{:.1f}")),
+            ("segments: adjusted Rand index", _or_dash(ari, "{:.3f}")),
             ("Cα-Cα distances changed by > 0.4 Å (%)", *_before(geometry, "changed_bonds_percent")),
             ("clashes per 1000 residues", *_before(geometry, "clashes_per_1000")),
         ]
@@ -84,6 +94,18 @@ class Scores:
             *self.notes,
         ]
         return "\n".join([*(line.rstrip() for line in lines), *explanations])
+
+
+def _or_dash(value: float | None, form: str) -> str:
+    return "–" if value is None else form.format(value)
+
+
+def _calibration_rows(calibration: dict[str, Any] | None) -> list[tuple[str, str]]:
+    """Share of images whose true place along the main motion lies in the posterior's intervals."""
+    if calibration is None:
+        return []
+    label = "main motion: true place in the {0} % interval (%)"
+    return [(label.format(p), f"{100 * calibration[f'share_inside_{p}']:.1f}") for p in (50, 90)]
 
 
 def _row(values: dict[str, Any], key: str, form: str) -> tuple[str, str, str]:

@@ -5,22 +5,30 @@ from __future__ import annotations
 import numpy as np
 import torch
 from jaxtyping import Float, Int
+from scipy.special import logsumexp
 from torch import Tensor
 from tqdm import tqdm
 
 from cryosphere.config import InferenceConfig
 from cryosphere.errors import RunError
+from cryosphere.model.latents import prior_nodes
+from cryosphere.model.losses import log_likelihood_ratio
+from cryosphere.model.mixture import Candidates, EncodedImages, compare
 from cryosphere.model.vae import CryoSphere
 from cryosphere.particles.dataset import ParticleImages
 from cryosphere.particles.selection import split_held_out
 from cryosphere.records import Posterior
+from cryosphere.runs.grid import MOST_GRID_DIMENSIONS, PosteriorGrid
 from cryosphere.runs.run import Run
 from cryosphere.runs.tables import load_posterior, save_posterior
 
-_ENCODER_BATCH = 256
-# Renderings made in one go when images are compared with shared conformations.
-_RENDERINGS_PER_BATCH = 512
-# Encoded particles from which the shared conformations are drawn.
+_BATCH = 256
+# Conformations that all images are compared with, in 1, 2 and more dimensions, and with objective elbo.
+_USUAL_NODES = {1: 96, 2: 256}
+_MANY_NODES, _ELBO_NODES = 256, 64
+# Conformations from its own proposal for every image, where the latent has too many dimensions for a grid.
+_OWN_SAMPLES = 32
+# Encoded particles from which shared conformations are drawn.
 _AGGREGATE_SAMPLE = 20_000
 
 
@@ -34,10 +42,10 @@ def ensure_posterior(run: Run, progress: bool = False) -> Run:
             f"{run.folder}: has no posterior yet, and computing it needs the image stacks, of which "
             f"{len(missing)} are missing (first: {missing[0]})."
         )
-    images = ParticleImages(run.table, run.model.mask_radius, run.config.particles.invert)
-    posterior = compute_posterior(run.model, images, run.config.inference, progress=progress)
+    posterior = compute_posterior(run.model, run.open_images(), run.config.inference, progress=progress)
     save_posterior(run.layout.posterior, posterior, run.weights_hash())
-    vars(run).pop("posterior", None)
+    for name in ("posterior", "grid"):
+        vars(run).pop(name, None)
     return run
 
 
@@ -46,9 +54,10 @@ def compute_posterior(
 ) -> Posterior:
     """Posterior of every particle of a table.
 
-    ``encoder``: q(z | image) as the encoder gives it. ``weights``: conformations z_k are drawn from the aggregate
-    posterior (the encoder's, or the free latents'), every image is compared with all of them, and mean and covariance
-    are those of weights ∝ p(image | z_k): importance sampling with the aggregate posterior as prior and proposal.
+    ``encoder``: q(z | image) as the encoder gives it. ``weights``: every image is compared with conformations at shared
+    latents, spread evenly over the prior (for ``objective: elbo``: drawn from the encoder's or the free latents'
+    aggregate posterior, which then is the prior). In more than two dimensions each image gets latents of its own from
+    the encoder besides, with importance weights; mean and covariance then describe its posterior.
 
     Parameters
     ----------
@@ -61,22 +70,24 @@ def compute_posterior(
         Show a progress bar on stderr.
     """
     model.eval()
-    n_particles = images.table.n_particles
-    rows = np.arange(n_particles)
+    marginal = model.config.loss.objective == "marginal"
     with torch.no_grad():
         if config.method == "encoder":
-            mean, std = _encode(model, images, rows, progress)
-            covariance = torch.diag_embed(std**2)
-            effective = torch.full((n_particles,), float("nan"))
+            return _of_encoder(model, images, progress)
+        if marginal and model.latent_dim > MOST_GRID_DIMENSIONS:
+            return _of_own_samples(model, images, config.n_conformations or _MANY_NODES, seed, progress)
+        if marginal:
+            count = config.n_conformations or _USUAL_NODES[model.latent_dim]
+            nodes = prior_nodes(count, model.latent_dim)
         else:
-            latent = _shared_latents(model, images, config.n_conformations, seed)
-            mean, covariance, effective = _weigh(model, images, latent, progress)
-    return Posterior(
-        index=rows,
-        mean=mean.numpy().astype(np.float32),
-        covariance=covariance.numpy().astype(np.float32),
-        effective_sample_size=effective.numpy().astype(np.float32),
-    )
+            nodes = _aggregate_draws(model, images, config.n_conformations or _ELBO_NODES, seed)
+        return _of_shared_nodes(model, images, nodes, marginal, progress)
+
+
+def _of_encoder(model: CryoSphere, images: ParticleImages, progress: bool) -> Posterior:
+    mean, std = _encode(model, images, np.arange(images.table.n_particles), progress)
+    unknown = torch.full((len(mean),), torch.nan)
+    return _posterior(mean, torch.diag_embed(std**2), unknown, unknown, model.latent_dim)
 
 
 def _encode(
@@ -84,17 +95,17 @@ def _encode(
 ) -> tuple[Float[Tensor, "particle latent"], Float[Tensor, "particle latent"]]:
     """Mean and std of q(z | image), on the CPU."""
     means, stds = [], []
-    starts = range(0, len(rows), _ENCODER_BATCH)
+    starts = range(0, len(rows), _BATCH)
     for start in tqdm(starts, desc="encode", unit="batch", disable=not progress, leave=False):
-        mean, log_std = model.encoder(images.batch(rows[start : start + _ENCODER_BATCH]).to(model.device))
+        mean, log_std = model.encoder(images.batch(rows[start : start + _BATCH]).to(model.device))
         means.append(mean.cpu())
         stds.append(log_std.exp().cpu())
     return torch.cat(means), torch.cat(stds)
 
 
-def _shared_latents(
+def _aggregate_draws(
     model: CryoSphere, images: ParticleImages, count: int, seed: int
-) -> Float[Tensor, "conformation latent"]:
+) -> Float[Tensor, "node latent"]:
     """Draw latents from the aggregate of the training particles' posteriors (held-out free latents mean nothing)."""
     generator = torch.Generator().manual_seed(seed)
     table, training = images.table, model.config.training
@@ -105,25 +116,84 @@ def _shared_latents(
     return mean[drawn] + std[drawn] * torch.randn(count, mean.shape[1], generator=generator)
 
 
-def _weigh(
-    model: CryoSphere, images: ParticleImages, latent: Float[Tensor, "conformation latent"], progress: bool
-) -> tuple[Float[Tensor, "particle latent"], Float[Tensor, "particle latent latent"], Float[Tensor, " particle"]]:
-    """Mean, covariance and effective sample size of the weights of every image over shared latents."""
-    conformations = model.decode(latent.to(model.device))
+def _of_shared_nodes(
+    model: CryoSphere, images: ParticleImages, nodes: Float[Tensor, "node latent"], dense: bool, progress: bool
+) -> Posterior:
+    """Log-likelihoods of all images at shared nodes, and the moments of the posteriors they give."""
+    level = model.renderer.level()
+    table = model.renderer.table(model.decode(nodes.to(model.device)), level)
+    grid = PosteriorGrid(nodes.numpy(), dense)
+    parts: list[tuple[np.ndarray, ...]] = []
+    for rows in _batches(images, progress):
+        batch = images.batch(rows).to(model.device)
+        overlap, power = model.renderer.overlaps(model.renderer.prepare(batch, level), table)
+        likelihood = log_likelihood_ratio(overlap, power, model.contrast_prior(batch.optics_group)).cpu().numpy()
+        parts.append((likelihood, *_moments(grid, likelihood)))
+    likelihood, mean, covariance, effective, evidence = (np.concatenate(part) for part in zip(*parts, strict=True))
+    return Posterior(
+        index=np.arange(len(mean)),
+        mean=mean.astype(np.float32),
+        covariance=covariance.astype(np.float32),
+        effective_sample_size=effective.astype(np.float32),
+        log_evidence=evidence.astype(np.float32),
+        nodes=nodes.numpy().astype(np.float32),
+        log_likelihood=likelihood.astype(np.float32),
+    )
+
+
+def _moments(grid: PosteriorGrid, likelihood: Float[np.ndarray, "particle node"]) -> tuple[np.ndarray, ...]:
+    """Mean, covariance, effective sample size and log-evidence on a grid."""
+    weights = grid.weights(likelihood)
+    latent = grid.latent.astype(np.float64)
+    mean = weights @ latent
+    second = np.einsum("bq,qi,qj->bij", weights, latent, latent, optimize=True)
+    covariance = second - mean[:, :, None] * mean[:, None, :]
+    return mean, covariance, 1 / (weights**2).sum(1), logsumexp(grid.log_weights(likelihood), axis=1)
+
+
+def _of_own_samples(
+    model: CryoSphere, images: ParticleImages, count: int, seed: int, progress: bool
+) -> Posterior:
+    """Importance weights over shared latents and each image's own from its proposal."""
+    generator = torch.Generator().manual_seed(seed)
+    level = model.renderer.level()
+    parts: list[tuple[Tensor, ...]] = []
+    for rows in _batches(images, progress):
+        batch = images.batch(rows).to(model.device)
+        encoded = EncodedImages(*model.encoder(batch))
+        contrast = model.contrast_prior(batch.optics_group)
+        prepared = model.renderer.prepare(batch, level)
+        parts.append(_gaussian(compare(model, prepared, count, generator, contrast, encoded, _OWN_SAMPLES)))
+    return _posterior(*(torch.cat(part) for part in zip(*parts, strict=True)), model.latent_dim)
+
+
+def _gaussian(candidates: Candidates) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Mean, covariance, effective sample size and log-evidence of weighted candidates, on the CPU."""
+    weights, latent = candidates.weights.cpu().double(), candidates.latent.cpu().double()
+    mean = torch.einsum("bk,bki->bi", weights, latent)
+    offset = latent - mean[:, None]
+    covariance = torch.einsum("bk,bki,bkj->bij", weights, offset, offset)
+    return mean, covariance, 1 / (weights**2).sum(1), candidates.marginal.cpu()
+
+
+def _posterior(mean: Tensor, covariance: Tensor, effective: Tensor, evidence: Tensor, latent_dim: int) -> Posterior:
+    """A posterior without shared nodes."""
+    return Posterior(
+        index=np.arange(len(mean)),
+        mean=mean.numpy().astype(np.float32),
+        covariance=covariance.numpy().astype(np.float32),
+        effective_sample_size=effective.numpy().astype(np.float32),
+        log_evidence=evidence.numpy().astype(np.float32),
+        nodes=np.zeros((0, latent_dim), np.float32),
+        log_likelihood=np.zeros((len(mean), 0), np.float32),
+    )
+
+
+def _batches(images: ParticleImages, progress: bool):
+    """Rows of all particles, batch by batch."""
     n_particles = images.table.n_particles
-    mean = torch.empty(n_particles, latent.shape[1])
-    covariance = torch.empty(n_particles, latent.shape[1], latent.shape[1])
-    effective = torch.empty(n_particles)
-    step = max(1, _RENDERINGS_PER_BATCH // len(latent))
     with tqdm(total=n_particles, desc="posterior", unit="image", disable=not progress) as bar:
-        for start in range(0, n_particles, step):
-            rows = np.arange(start, min(start + step, n_particles))
-            batch = images.batch(rows).to(model.device)
-            weights = torch.softmax(model.log_likelihoods(batch, conformations).cpu().double(), dim=1)
-            centre = weights @ latent.double()
-            offset = latent.double() - centre[:, None]
-            mean[rows] = centre.float()
-            covariance[rows] = torch.einsum("bk,bki,bkj->bij", weights, offset, offset).float()
-            effective[rows] = (1 / (weights**2).sum(1)).float()
+        for start in range(0, n_particles, _BATCH):
+            rows = np.arange(start, min(start + _BATCH, n_particles))
+            yield rows
             bar.update(len(rows))
-    return mean, covariance, effective

@@ -14,10 +14,13 @@ from cryosphere.records import SegmentMotions
 
 # Shrinks the last layer at the start, so that training begins at the nominal structure.
 _INITIAL_SCALE = 0.1
+# What one unit of the network's output means for free rotations: Å, and a part of a quaternion.
+_TRANSLATION_UNIT_A = 10.0
+_QUATERNION_UNIT = 0.3
 
 
 class Decoder(nn.Module):
-    """MLP from the latent to a translation (Å) and a quaternion per segment.
+    """MLP from the latent to a translation (Å) and a quaternion per segment, plus a motion shared by all images.
 
     Parameters
     ----------
@@ -25,25 +28,58 @@ class Decoder(nn.Module):
     hidden : sequence of int
         Widths of the hidden layers.
     free_rotation : bool
-        True: a free 4-vector about the identity, normalised, so that any turn is within reach;
-        False: (1, q) normalised, the paper's form, which stays under 180°.
+        True: a free 4-vector about the identity, normalised, so that any turn is within reach, in units of 10 Å and
+        0.3, smooth in the latent; False: (1, q) normalised, the paper's form, which stays under 180°.
     """
 
     def __init__(self, latent_dim: int, n_segments: int, hidden: Sequence[int], free_rotation: bool) -> None:
         super().__init__()
-        self.n_segments = n_segments
+        self.latent_dim, self.n_segments = latent_dim, n_segments
         self.free_rotation = free_rotation
-        self.network = multilayer_perceptron(latent_dim, hidden, n_segments * (7 if free_rotation else 6))
+        numbers = 7 if free_rotation else 6
+        activation = nn.SiLU if free_rotation else nn.LeakyReLU
+        self.network = multilayer_perceptron(latent_dim, hidden, n_segments * numbers, activation)
+        self.static = nn.Parameter(torch.zeros(n_segments * numbers))
+        unit = torch.ones(numbers)
+        if free_rotation:
+            unit[:3], unit[3:] = _TRANSLATION_UNIT_A, _QUATERNION_UNIT
+        self.register_buffer("unit", unit, persistent=False)
         with torch.no_grad():
             self.network[-1].weight.mul_(_INITIAL_SCALE)
             self.network[-1].bias.zero_()
 
-    def forward(self, latent: Float[Tensor, "batch latent"]) -> SegmentMotions:
-        """Motions of all segments, unit quaternions."""
-        output = self.network(latent).unflatten(1, (self.n_segments, -1))
+    def features(self, latent: Float[Tensor, "batch latent"]) -> Float[Tensor, "batch hidden"]:
+        """Last hidden layer, of which the outputs are linear functions."""
+        return self.network[:-1](latent)
+
+    def forward(self, latent: Float[Tensor, "batch latent"], still: bool = False) -> SegmentMotions:
+        """Motions of all segments, unit quaternions; ``still`` leaves the shared motion alone."""
+        output = self.static.expand(len(latent), -1)
+        if not still:
+            output = output + self.network(latent)
+        output = output.unflatten(1, (self.n_segments, -1)) * self.unit
         translation, rotation = output[..., :3], output[..., 3:]
         if self.free_rotation:
             real, imaginary = 1 + rotation[..., :1], rotation[..., 1:]
         else:
             real, imaginary = torch.ones_like(rotation[..., :1]), rotation
         return SegmentMotions(normalise_quat(torch.cat([real, imaginary], dim=-1)), translation)
+
+    @torch.no_grad()
+    def imitate(
+        self, latent: Float[Tensor, "sample latent"], motions: SegmentMotions, damping: float = 1e-3
+    ) -> None:
+        """Set the last layer so that the decoder gives the wanted motions at sample latents (ridge regression).
+
+        Needs ``free_rotation``; the hidden layers stay as they are.
+        """
+        quat = motions.rotation_quat * torch.sign(motions.rotation_quat[..., :1] + 1e-12)
+        offset = quat.new_tensor([1.0, 0.0, 0.0, 0.0])
+        target = (torch.cat([motions.translation, quat - offset], dim=-1) / self.unit).flatten(1).double()
+        features = self.features(latent).double()
+        design = torch.cat([features, torch.ones_like(features[:, :1])], dim=1)
+        normal = design.T @ design + damping * torch.eye(design.shape[1], dtype=design.dtype, device=design.device)
+        solution = torch.linalg.solve(normal, design.T @ target).float()
+        self.network[-1].weight.copy_(solution[:-1].T)
+        self.network[-1].bias.zero_()
+        self.static.copy_(solution[-1])

@@ -1,4 +1,4 @@
-"""From an image to its latent: an amortised network on pixels, or one free latent per image."""
+"""From an image to its latent: a network on scores or on pixels, or one free latent per image."""
 
 from __future__ import annotations
 
@@ -9,12 +9,58 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from cryosphere.model.networks import multilayer_perceptron
+from cryosphere.model.scores import ScoreFeatures
 from cryosphere.physics.ctf import contrast_transfer
 from cryosphere.physics.fourier import circular_mask, fourier_to_image, frequency_grid, image_to_fourier, resize
 from cryosphere.records import ParticleBatch
 
 # Images are Fourier-cropped to at most this many pixels before the network sees them.
 _LARGEST_INPUT = 64
+# Posterior log-stds of the score encoder stay between these; the prior's is 0.
+_LOG_STD_RANGE = (-6.0, 1.0)
+# Features that vary less over the sample are constants to the score encoder.
+_LEAST_STD = 1e-6
+
+
+class ScoreEncoder(nn.Module):
+    """MLP on standardised score features → mean and log-std of q(z | image).
+
+    Features depend on the images and on the template only, not on what is learned: compute them once with
+    ``features`` and pass them to :meth:`from_features`.
+
+    Parameters
+    ----------
+    features : ScoreFeatures
+    hidden : sequence of int
+        Widths of the hidden layers.
+    latent_dim : int
+    """
+
+    def __init__(self, features: ScoreFeatures, hidden: Sequence[int], latent_dim: int) -> None:
+        super().__init__()
+        self.features = features
+        self.register_buffer("feature_mean", torch.zeros(features.n_features))
+        self.register_buffer("feature_std", torch.ones(features.n_features))
+        self.network = multilayer_perceptron(features.n_features, hidden, 2 * latent_dim)
+
+    def set_statistics(self, features: Float[Tensor, "sample feature"]) -> None:
+        """Standardise by the mean and standard deviation over a sample of images (two at least) from now on."""
+        std, mean = torch.std_mean(features, dim=0)
+        self.feature_mean.copy_(mean)
+        self.feature_std.copy_(torch.where(std > _LEAST_STD, std, 1.0))
+
+    def from_features(
+        self, features: Float[Tensor, "batch feature"]
+    ) -> tuple[Float[Tensor, "batch latent"], Float[Tensor, "batch latent"]]:
+        """Mean and log-std of q(z | image) from the images' features."""
+        mean, raw = self.network((features - self.feature_mean) / self.feature_std).chunk(2, dim=1)
+        low, high = _LOG_STD_RANGE
+        middle, reach = 0.5 * (high + low), 0.5 * (high - low)
+        return mean, middle + reach * torch.tanh((raw - middle) / reach)
+
+    def forward(self, batch: ParticleBatch) -> tuple[Float[Tensor, "batch latent"], Float[Tensor, "batch latent"]]:
+        """Mean and log-std of q(z | image)."""
+        return self.from_features(self.features(batch))
 
 
 class PixelEncoder(nn.Module):

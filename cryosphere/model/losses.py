@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 from jaxtyping import Float, Int
@@ -9,18 +11,61 @@ from torch import Tensor
 
 from cryosphere.conventions import CLASH_DISTANCE_A
 
+# Spread of contrasts that is always allowed for, relative to their mean.
+_LEAST_CONTRAST_SPREAD = 0.05
+
 
 def log_likelihood_ratio(
-    images: Float[Tensor, "batch y x"], rendered: Float[Tensor, "batch y x"]
-) -> Float[Tensor, " batch"]:
-    """Gaussian log-likelihood of each image against pure noise, its contrast profiled, in nats.
+    overlap: Float[Tensor, "batch ..."], power: Float[Tensor, "batch ..."], contrast: ContrastPrior | None = None
+) -> Float[Tensor, "batch ..."]:
+    """Gaussian log-likelihood of images against pure noise, in nats, for unit white noise.
 
-    With unit white noise and contrast a ≥ 0, ``max_a [-½ |y - a x|²] + ½ |y|² = ½ max(0, y·x)² / (x·x)``.
-    Both arguments come masked and filtered alike.
+    Parameters
+    ----------
+    overlap, power : tensors
+        Inner product of image and rendering, and squared norm of the rendering (both masked and filtered alike).
+    contrast : ContrastPrior, optional
+        The image is contrast × rendering + noise with a contrast a ~ N(mean, std²) that is integrated out:
+        ``½ (overlap + m/s²)² / (power + 1/s²) - ½ m²/s² - ½ log(1 + s² power)``. Without one, the contrast a ≥ 0 is
+        profiled: ``½ max(0, overlap)² / power``.
     """
-    overlap = (images * rendered).sum((-2, -1)).clamp_min(0.0)
-    power = (rendered**2).sum((-2, -1))
-    return 0.5 * overlap**2 / power.clamp_min(torch.finfo(power.dtype).tiny)
+    if contrast is None:
+        return 0.5 * overlap.clamp_min(0.0) ** 2 / power.clamp_min(torch.finfo(power.dtype).tiny)
+    shape = (-1, *[1] * (overlap.ndim - 1))
+    mean, variance = contrast.mean.view(shape), contrast.std.view(shape) ** 2
+    seen = 0.5 * (overlap + mean / variance) ** 2 / (power + 1 / variance)
+    return seen - 0.5 * mean**2 / variance - 0.5 * torch.log1p(variance * power)
+
+
+@dataclass(frozen=True)
+class ContrastPrior:
+    """Gaussian distribution of the contrast of each image of a batch."""
+
+    mean: Float[Tensor, " batch"]
+    std: Float[Tensor, " batch"]
+
+    def take(self, index: Tensor | slice) -> ContrastPrior:
+        """That of some of the images."""
+        return ContrastPrior(self.mean[index], self.std[index])
+
+    def repeated(self, times: int) -> ContrastPrior:
+        """With every image so many times in a row."""
+        return ContrastPrior(self.mean.repeat_interleave(times), self.std.repeat_interleave(times))
+
+
+def estimate_contrast(
+    overlap: Float[Tensor, " image"], power: Float[Tensor, " image"]
+) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
+    """Mean and standard deviation of contrasts from images whose conformation is known, by moments.
+
+    ``mean = Σ overlap / Σ power``, ``std² = Σ [(overlap - mean power)² - power] / Σ power²`` (the noise's share
+    subtracted), at least 5 % of the mean. Both 0 if the images anticorrelate with the model.
+    """
+    mean = overlap.sum() / power.sum().clamp_min(torch.finfo(power.dtype).tiny)
+    if mean <= 0:
+        return torch.zeros_like(mean), torch.zeros_like(mean)
+    excess = ((overlap - mean * power) ** 2 - power).sum() / (power**2).sum()
+    return mean, torch.maximum(excess.clamp_min(0.0).sqrt(), _LEAST_CONTRAST_SPREAD * mean)
 
 
 def correlation(

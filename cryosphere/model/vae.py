@@ -6,22 +6,40 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from cryosphere.config import Config
 from cryosphere.model import losses
+from cryosphere.model.bodies import BodySegmentation
 from cryosphere.model.decoder import Decoder
 from cryosphere.model.deformation import residue_motions
-from cryosphere.model.encoder import FreeLatents, PixelEncoder
-from cryosphere.model.renderer import Renderer
-from cryosphere.model.segmentation import Segmentation, regions_of
-from cryosphere.physics.fourier import circular_mask, fourier_to_image, image_to_fourier, low_pass_filter
+from cryosphere.model.division import make_segmentation
+from cryosphere.model.encoder import FreeLatents, PixelEncoder, ScoreEncoder
+from cryosphere.model.renderer import Level, PreparedImages, Renderer
+from cryosphere.model.scores import ScoreFeatures
+from cryosphere.model.segmentation import Segmentation
 from cryosphere.physics.motions import move_residues
 from cryosphere.records import LossTerms, ParticleBatch, Structure
+from cryosphere.structure.contacts import contact_graph, divide
 
-# Room (Å) between the outermost residue of the nominal structure and the mask, for it to move into.
-_MASK_MARGIN_A = 12.0
+# Room (Å) between the outermost residue of the nominal structure and the mask, for it to move into and for the CTF to
+# spread it.
+_MASK_MARGIN_A = 25.0
+# Latent dimension where the configuration leaves it open and the objective does not choose it.
+_USUAL_LATENT_DIM = 2
+# Groups of residues whose forces and torques the score encoder sees.
+_SCORE_GROUPS = 24
+# Gaussians are cut at so many widths where gradients are taken.
+_TRAINING_WINDOW = 3.0
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """What of a model's shape training decided: latent dimension and number of segments."""
+
+    latent_dim: int
+    n_segments: int
 
 
 @dataclass(frozen=True)
@@ -45,32 +63,64 @@ class CryoSphere(nn.Module):
         trainer sets it when some are held out.
     box_size : int, pixels. pixel_size : float, Å.
     config : Config
+    architecture : Architecture, optional
+        Of a model that is read back; by default what the configuration says, or what training starts with.
+    segmentation : module, optional
+        In place of the one the configuration asks for.
+    n_groups : int
+        Optics groups, each with its own distribution of contrasts (``contrast``, shape (group, 2): mean and standard
+        deviation; NaN until it is known).
     """
 
     def __init__(
-        self, structure: Structure, n_particles: int, box_size: int, pixel_size: float, config: Config
+        self,
+        structure: Structure,
+        n_particles: int,
+        box_size: int,
+        pixel_size: float,
+        config: Config,
+        architecture: Architecture | None = None,
+        segmentation: Segmentation | BodySegmentation | None = None,
+        n_groups: int = 1,
     ) -> None:
         super().__init__()
-        self.config = config
-        self.n_training = n_particles
+        self.config, self.structure = config, structure
+        self.n_particles = self.n_training = n_particles
         self.box_size, self.pixel_size = box_size, pixel_size
-        segments = config.segments
-        self.segmentation = Segmentation(structure.n_residues, regions_of(structure, segments), segments.temperature)
+        self.segmentation = segmentation or make_segmentation(
+            structure, config.segments, architecture and architecture.n_segments
+        )
+        self.latent_dim = architecture.latent_dim if architecture else _first_latent_dim(config)
         self.decoder = Decoder(
-            config.model.latent_dim,
+            self.latent_dim,
             self.segmentation.n_segments,
             config.model.decoder_layers,
             free_rotation=config.model.motion == "blended",
         )
         self.mask_radius = config.loss.mask_radius or _mask_radius(structure, box_size, pixel_size)
-        if config.model.encoder == "free":
-            self.encoder: nn.Module = FreeLatents(n_particles, config.model.latent_dim)
-        else:
-            self.encoder = PixelEncoder(
-                box_size, pixel_size, self.mask_radius, config.model.encoder_layers, config.model.latent_dim
-            )
-        self.renderer = Renderer(structure, box_size, pixel_size)
+        self.renderer = Renderer(structure, box_size, pixel_size, self.mask_radius, config.loss.low_pass_resolution)
+        self.encoder = self._make_encoder()
+        self.register_buffer("contrast", torch.full((n_groups, 2), torch.nan))
         self._add_constants(structure)
+
+    def _make_encoder(self) -> nn.Module:
+        model = self.config.model
+        if model.encoder == "free":
+            return FreeLatents(self.n_particles, self.latent_dim)
+        if model.encoder == "pixels":
+            return PixelEncoder(
+                self.box_size, self.pixel_size, self.mask_radius, model.encoder_layers, self.latent_dim
+            )
+        graph = contact_graph(self.structure.residue_positions, self.structure.bonded)
+        groups = divide(graph, _SCORE_GROUPS, max(1, self.structure.n_residues // (4 * _SCORE_GROUPS)))
+        template = torch.tensor(self.structure.residue_positions, dtype=torch.float32)
+        features = ScoreFeatures(self.renderer, template, torch.from_numpy(groups))
+        return ScoreEncoder(features, model.encoder_layers, self.latent_dim)
+
+    @property
+    def architecture(self) -> Architecture:
+        """What a checkpoint keeps so that the model can be built again."""
+        return Architecture(self.latent_dim, self.segmentation.n_segments)
 
     def _add_constants(self, structure: Structure) -> None:
         def constant(name: str, value: Tensor | None) -> None:
@@ -81,59 +131,79 @@ class CryoSphere(nn.Module):
         constant("nominal_positions", nominal)
         constant("bonds", bonds)
         constant("bond_lengths", torch.linalg.norm(nominal[bonds + 1] - nominal[bonds], dim=-1))
-        constant("mask", circular_mask(self.box_size, self.mask_radius / self.pixel_size))
-        resolution = self.config.loss.low_pass_resolution
-        low_pass = None if resolution is None else low_pass_filter(self.box_size, self.pixel_size, resolution)
-        constant("low_pass", low_pass)
 
     @property
     def device(self) -> torch.device:
         """Where the model lives."""
         return self.nominal_positions.device
 
-    def filter_images(self, images: Float[Tensor, "batch y x"]) -> Float[Tensor, "batch y x"]:
-        """Low-pass and mask images; data and prediction both pass through here, and only here."""
-        if self.low_pass is not None:
-            images = fourier_to_image(image_to_fourier(images) * self.low_pass, self.box_size)
-        return images * self.mask
-
     def segment_weights(self) -> Float[Tensor, "residue segment"]:
         """Assignment of residues to segments at the posterior mean, as every evaluation uses it."""
         return self.segmentation.weights(self.segmentation.mean())
 
     def motions(
-        self, latent: Float[Tensor, "batch latent"], segment_weights: Float[Tensor, "residue segment"]
+        self,
+        latent: Float[Tensor, "batch latent"],
+        segment_weights: Float[Tensor, "residue segment"],
+        still: bool = False,
     ) -> tuple[Float[Tensor, "batch residue 4"], Float[Tensor, "batch residue 3"]]:
         """Rigid motion (quaternion, translation in Å) of every residue at the given latents."""
-        return residue_motions(self.decoder(latent), segment_weights, self.nominal_positions, self.config.model.motion)
+        segment_motions = self.decoder(latent, still)
+        return residue_motions(segment_motions, segment_weights, self.nominal_positions, self.config.model.motion)
 
     def decode(
         self,
         latent: Float[Tensor, "batch latent"],
         segment_weights: Float[Tensor, "residue segment"] | None = None,
+        still: bool = False,
     ) -> Float[Tensor, "batch residue 3"]:
-        """Residue positions (Å, model frame) at the given latents; posterior-mean segments unless given."""
+        """Residue positions (Å, model frame) at the given latents; posterior-mean segments unless given.
+
+        ``still`` gives the structure moved by the shared motion alone, whatever the latent.
+        """
         weights = self.segment_weights() if segment_weights is None else segment_weights
-        return move_residues(self.nominal_positions, *self.motions(latent, weights))
+        return move_residues(self.nominal_positions, *self.motions(latent, weights, still))
+
+    def contrast_prior(self, optics_group: Int[Tensor, " batch"]) -> losses.ContrastPrior | None:
+        """Distribution of the images' contrasts; None where they are profiled."""
+        values = self.contrast[optics_group]
+        if self.config.loss.contrast == "profiled" or not torch.isfinite(values).all():
+            return None
+        return losses.ContrastPrior(values[:, 0], values[:, 1])
 
     def data_loss(self, batch: ParticleBatch, positions: Float[Tensor, "batch residue 3"]) -> Float[Tensor, " batch"]:
         """Data term of each image: minus the log-likelihood ratio in nats, or minus the correlation."""
-        rendered = self.filter_images(self.renderer(positions, batch.rotmat, batch.ctf))
-        images = self.filter_images(batch.images)
+        prepared = self.renderer.prepare(batch)
+        rendered = self.renderer.render(prepared, positions)
         if self.config.loss.data == "correlation":
-            return -losses.correlation(images, rendered, self.mask)
-        return -losses.log_likelihood_ratio(images, rendered)
+            return -losses.correlation(prepared.images, rendered, prepared.level.mask)
+        return -losses.log_likelihood_ratio(*_compare(prepared.images, rendered))
+
+    def log_likelihood(
+        self,
+        prepared: PreparedImages,
+        positions: Float[Tensor, "batch residue 3"],
+        contrast: losses.ContrastPrior | None = None,
+        window: float = _TRAINING_WINDOW,
+    ) -> Float[Tensor, " batch"]:
+        """Log-likelihood ratio (nats) of prepared images at one conformation each, or a whole number each."""
+        rendered = self.renderer.render(prepared, positions, window)
+        images = prepared.images.repeat_interleave(len(positions) // len(prepared.images), dim=0)
+        return losses.log_likelihood_ratio(*_compare(images, rendered), contrast)
 
     def log_likelihoods(
-        self, batch: ParticleBatch, conformations: Float[Tensor, "conformation residue 3"]
+        self, batch: ParticleBatch, conformations: Float[Tensor, "conformation residue 3"], level: Level | None = None
     ) -> Float[Tensor, "batch conformation"]:
         """Log-likelihood ratio (nats, contrast profiled) of every image of a batch at every given conformation."""
-        n_images, n_conformations = len(batch.rows), len(conformations)
-        positions = conformations.expand(n_images, -1, -1, -1).flatten(0, 1)
-        rotmat = batch.rotmat.repeat_interleave(n_conformations, dim=0)
-        rendered = self.renderer(positions, rotmat, batch.ctf, per_ctf=n_conformations)
-        images = self.filter_images(batch.images).repeat_interleave(n_conformations, dim=0)
-        return losses.log_likelihood_ratio(images, self.filter_images(rendered)).view(n_images, n_conformations)
+        level = level or self.renderer.level()
+        table = self.renderer.table(conformations, level)
+        return losses.log_likelihood_ratio(*self.renderer.overlaps(self.renderer.prepare(batch, level), table))
+
+    def geometry(self, positions: Float[Tensor, "batch residue 3"]) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
+        """Weighted continuity and clash terms (nats per image) of conformations."""
+        config = self.config.loss
+        clash = config.clash * losses.clash(positions) if config.clash > 0 else positions.new_zeros(())
+        return config.continuity * losses.continuity(positions, self.bonds, self.bond_lengths), clash
 
     def kl_scales(self) -> tuple[float, float]:
         """Factors of KL(z) and KL(segmentation): 1 and 1 / training images in nats, 1 / P² for the correlation."""
@@ -160,6 +230,7 @@ class CryoSphere(nn.Module):
         config = self.config.loss
         latent_scale, segmentation_scale = self.kl_scales()
         kl_segments, kl_proportions = self.segmentation.kl()
+        continuity, clash = self.geometry(positions)
         terms = {
             "data": self.data_loss(batch, positions).mean(),
             "kl_latent": config.kl_latent
@@ -169,8 +240,8 @@ class CryoSphere(nn.Module):
             "kl_segmentation": config.kl_segmentation
             * segmentation_scale
             * (weights.segments * kl_segments + weights.proportions * kl_proportions),
-            "continuity": config.continuity * losses.continuity(positions, self.bonds, self.bond_lengths),
-            "clash": config.clash * losses.clash(positions) if config.clash > 0 else positions.new_zeros(()),
+            "continuity": continuity,
+            "clash": clash,
             "weight_decay": config.weight_decay * self._squared_weights()
             if config.weight_decay > 0
             else positions.new_zeros(()),
@@ -180,6 +251,20 @@ class CryoSphere(nn.Module):
     def _squared_weights(self) -> Tensor:
         networks = [self.decoder] + ([] if isinstance(self.encoder, FreeLatents) else [self.encoder])
         return sum((p**2).sum() for network in networks for p in network.parameters())
+
+
+def _compare(
+    images: Float[Tensor, "batch y x"], rendered: Float[Tensor, "batch y x"]
+) -> tuple[Float[Tensor, " batch"], Float[Tensor, " batch"]]:
+    """Inner products of images with their renderings, and squared norms of the renderings."""
+    return (images * rendered).sum((-2, -1)), (rendered**2).sum((-2, -1))
+
+
+def _first_latent_dim(config: Config) -> int:
+    """Latent dimension with which training starts."""
+    if config.model.latent_dim != "auto":
+        return config.model.latent_dim
+    return 1 if config.loss.objective == "marginal" else _USUAL_LATENT_DIM
 
 
 def _mask_radius(structure: Structure, box_size: int, pixel_size: float) -> float:

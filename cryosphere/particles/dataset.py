@@ -9,18 +9,30 @@ from torch import Tensor
 
 from cryosphere.errors import InputError
 from cryosphere.io.mrc import read_images
-from cryosphere.physics.fourier import circular_mask, translate
+from cryosphere.physics.fourier import circular_mask, fourier_to_image, image_to_fourier, phase_ramp
+from cryosphere.physics.noise import radial_power, shell_index
+from cryosphere.physics.rotations import rotvec_to_rotmat
 from cryosphere.records import ParticleBatch, ParticleTable
 
 # Images per optics group from which the noise is estimated.
 _NOISE_SAMPLE = 500
+# No shell of the noise is taken for weaker than this share of the median shell.
+_LEAST_POWER = 0.02
 
 
 class ParticleImages:
     """Memory-mapped particle images of a table, prepared batch by batch.
 
-    Every image is made protein-bright, its background mean (outside the particle) subtracted, divided by the
-    standard deviation of the noise of its optics group, and centred by the known shift in Fourier space.
+    Every image is made protein-bright, its background mean (outside the particle) subtracted, whitened with the radial
+    noise spectrum of its optics group, and centred by its shift in Fourier space.
+
+    Attributes
+    ----------
+    noise_power : tensor of shape (group, shell)
+        Variance of the noise at the frequencies of every shell, in the files' grey values squared.
+    pose_rotvec, pose_shift : tensors of shape (particle, 3) and (particle, 2)
+        Corrections to the table's poses: ``rotmat = exp(rotvec) A`` (rad) and ``shift + correction`` (Å); zero at
+        first (``inference.poses`` finds them).
 
     Parameters
     ----------
@@ -36,19 +48,34 @@ class ParticleImages:
         self.sign = -1.0 if invert else 1.0
         radius = min(mask_radius / table.pixel_size, 0.5 * table.box_size)
         self.background = circular_mask(table.box_size, radius, 1e-3) < 0.5
-        self.noise_std = self._estimate_noise()
+        self.shells = shell_index(table.box_size)
+        self.noise_power = self._estimate_noise()
+        self.pose_rotvec = torch.zeros(table.n_particles, 3)
+        self.pose_shift = torch.zeros(table.n_particles, 2)
 
-    def _estimate_noise(self) -> Float[Tensor, " group"]:
-        """Standard deviation of background pixels per optics group, from evenly spread images."""
-        stds = torch.ones(len(self.table.optics_group_names))
-        for group in range(len(stds)):
+    def _estimate_noise(self) -> Float[Tensor, "group shell"]:
+        """Noise spectrum of every optics group from the background of evenly spread images."""
+        n_groups, n_shells = len(self.table.optics_group_names), self.table.box_size // 2 + 1
+        power = torch.ones(n_groups, n_shells)
+        for group in range(n_groups):
             rows = np.flatnonzero(self.table.optics_group == group)
             if len(rows) == 0:
                 continue
             chosen = rows[np.linspace(0, len(rows) - 1, min(len(rows), _NOISE_SAMPLE)).astype(int)]
-            pixels = self._read(chosen)[:, self.background]
-            stds[group] = (pixels - pixels.mean(1, keepdim=True)).std().clamp_min(torch.finfo(torch.float32).tiny)
-        return stds
+            power[group] = _sound_power(radial_power(self._read(chosen), self.background).float())
+        return power
+
+    def refine_noise(self, residual_power: Float[Tensor, "group shell"]) -> None:
+        """Multiply the noise spectra by the power that was left in whitened images after the model's renderings.
+
+        Parameters
+        ----------
+        residual_power : tensor of shape (group, shell)
+            Mean squared residual, 1 where the spectrum was right; NaN where nothing was measured, which changes
+            nothing.
+        """
+        factor = torch.where(torch.isfinite(residual_power), residual_power, torch.ones_like(residual_power))
+        self.noise_power = torch.stack([_sound_power(power) for power in self.noise_power * factor.clamp(0.1, 10.0)])
 
     def _read(self, rows: Int[np.ndarray, " batch"]) -> Float[Tensor, "batch y x"]:
         table = self.table
@@ -65,13 +92,26 @@ class ParticleImages:
     def batch(self, rows: Int[np.ndarray, " batch"]) -> ParticleBatch:
         """Prepared images of some rows with their poses and CTFs, on the CPU."""
         table = self.table
+        index = torch.from_numpy(np.asarray(rows, dtype=np.int64))
+        group = torch.from_numpy(np.asarray(table.optics_group[rows], dtype=np.int64))
         images = self._read(rows)
         images = images - images[:, self.background].mean(1)[:, None, None]
-        images = images / self.noise_std[torch.from_numpy(table.optics_group[rows])][:, None, None]
-        shift = torch.tensor(table.shift[rows] / table.pixel_size, dtype=torch.float32)
+        whitening = self.noise_power[group].rsqrt()
+        shift = torch.tensor(table.shift[rows], dtype=torch.float32) + self.pose_shift[index]
+        filtered = image_to_fourier(images) * whitening[:, self.shells]
+        centred = fourier_to_image(filtered * phase_ramp(shift / table.pixel_size, table.box_size), table.box_size)
+        rotmat = torch.tensor(table.rotmat[rows], dtype=torch.float32)
         return ParticleBatch(
-            rows=torch.from_numpy(np.asarray(rows, dtype=np.int64)),
-            images=translate(images, shift),
-            rotmat=torch.tensor(table.rotmat[rows], dtype=torch.float32),
+            rows=index,
+            optics_group=group,
+            images=centred,
+            rotmat=rotvec_to_rotmat(self.pose_rotvec[index]) @ rotmat,
             ctf=table.ctf_parameters(rows),
+            whitening=whitening,
         )
+
+
+def _sound_power(power: Float[Tensor, " shell"]) -> Float[Tensor, " shell"]:
+    """A spectrum without shells so weak (empty corners, constant images) that whitening would blow them up."""
+    floor = _LEAST_POWER * power.median().clamp_min(torch.finfo(power.dtype).tiny / _LEAST_POWER)
+    return power.clamp_min(float(floor))

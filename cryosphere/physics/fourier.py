@@ -29,15 +29,20 @@ def frequency_grid(
     return kx[None, :].expand(box_size, -1), ky[:, None].expand(-1, len(kx))
 
 
+def phase_ramp(shift_pixels: Float[Tensor, "batch 2"], box_size: int) -> Complex[Tensor, "batch y half"]:
+    """Factors of half Fourier images that move the content of images by (x, y) pixels."""
+    kx, ky = frequency_grid(box_size, 1.0, shift_pixels.dtype, shift_pixels.device)
+    angle = -2 * torch.pi * (shift_pixels[:, 0, None, None] * kx + shift_pixels[:, 1, None, None] * ky)
+    return torch.polar(torch.ones_like(angle), angle)
+
+
 def translate(images: Float[Tensor, "batch y x"], shift_pixels: Float[Tensor, "batch 2"]) -> Float[Tensor, "batch y x"]:
     """Move the content of images by (x, y) pixels, sub-pixel, by a phase ramp (periodic).
 
     At the Nyquist frequency of even boxes the ramp's real part is used, so that the result stays real.
     """
     box_size = images.shape[-1]
-    kx, ky = frequency_grid(box_size, 1.0, images.dtype, images.device)
-    angle = -2 * torch.pi * (shift_pixels[:, 0, None, None] * kx + shift_pixels[:, 1, None, None] * ky)
-    return fourier_to_image(image_to_fourier(images) * torch.polar(torch.ones_like(angle), angle), box_size)
+    return fourier_to_image(image_to_fourier(images) * phase_ramp(shift_pixels, box_size), box_size)
 
 
 def resize(fourier: Complex[Tensor, "... y half"], box_size: int) -> Complex[Tensor, "... y2 half2"]:

@@ -75,9 +75,9 @@ class _Spread(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, coordinates, weights, sigma, size):
+    def forward(ctx, coordinates, weights, sigma, size, window):
         """Spread Gaussians: coordinates [b, g, 2] (x, y), weights [g], sigma [g] → image [b, size, size]."""
-        half_width = math.ceil(GAUSSIAN_WINDOW_SIGMAS * float(sigma.max()))
+        half_width = math.ceil(window * float(sigma.max()))
         ctx.save_for_backward(coordinates, weights, sigma)
         ctx.size, ctx.half_width = size, half_width
         image = coordinates.new_zeros(len(coordinates), size * size)
@@ -108,7 +108,7 @@ class _Spread(torch.autograd.Function):
             if ctx.needs_input_grad[2]:
                 second = (gy * (moments[..., 2] + dy**2 * moments[..., 0])).sum(-1)
                 grad_sigma += second.sum(0) * weights / sigma**3
-        return grad_coordinates, grad_weights, grad_sigma, None
+        return grad_coordinates, grad_weights, grad_sigma, None, None
 
     @staticmethod
     def _chunks(coordinates, half_width):
@@ -132,6 +132,7 @@ def project_fourier(
     rotmat: Float[Tensor, "batch 3 3"],
     box_size: int,
     pixel_size: float,
+    window: float = GAUSSIAN_WINDOW_SIGMAS,
 ) -> Complex[Tensor, "batch y half"]:
     """Project Gaussians along z after posing them, and give the half Fourier image.
 
@@ -146,6 +147,9 @@ def project_fourier(
     rotmat : tensor of shape (batch, 3, 3)
         Pose matrices A; a point r lands at (A r)_xy from pixel n // 2.
     box_size, pixel_size : int (pixels), float (Å)
+    window : float
+        Widths σ at which a Gaussian is cut: 5 leaves a relative L2 error of 1e-6 in the image, 3 one of 5e-4 (and 1 %
+        in gradients) in half the time.
 
     Returns
     -------
@@ -156,7 +160,8 @@ def project_fourier(
     fine = grid_size(box_size, pixel_size, float(sigmas.detach().min()))
     spacing = pixel_size * box_size / fine
     posed = torch.einsum("bij,brj->bri", rotmat[:, :2], positions)
-    image = _Spread.apply(posed / spacing + fine // 2, amplitudes / (2 * math.pi * sigmas**2), sigmas / spacing, fine)
+    weights = amplitudes / (2 * math.pi * sigmas**2)
+    image = _Spread.apply(posed / spacing + fine // 2, weights, sigmas / spacing, fine, window)
     return resize(image_to_fourier(image), box_size) * (box_size / fine) ** 2
 
 
@@ -191,26 +196,36 @@ def volume(
     box_size, pixel_size : int (voxels), float (Å)
     """
     fine = grid_size(box_size, pixel_size, float(sigmas.detach().min()))
-    spacing = pixel_size * box_size / fine
+    return _crop_volume(density_grid(positions, amplitudes, sigmas, fine, pixel_size * box_size / fine), box_size)
+
+
+def density_grid(
+    positions: Float[Tensor, "gaussian 3"],
+    amplitudes: Float[Tensor, " gaussian"],
+    sigmas: Float[Tensor, " gaussian"],
+    size: int,
+    spacing: float,
+) -> Float[Tensor, "z y x"]:
+    """Density of Gaussians sampled on a cubic grid of ``size`` points, ``spacing`` Å apart, amplitude per Å³."""
     sigma = sigmas / spacing
     half_width = math.ceil(GAUSSIAN_WINDOW_SIGMAS * float(sigma.detach().max()))
     weights = amplitudes / (2 * math.pi * sigmas**2) ** 1.5
-    grid = positions.new_zeros(fine**3)
+    grid = positions.new_zeros(size**3)
     step = max(1, _VALUES_PER_CHUNK // (2 * half_width + 1) ** 3)
     for start in range(0, len(positions), step):
         rows = slice(start, start + step)
         index, value = [], []
         for axis in range(3):
-            i, _, g = _window(positions[rows, axis] / spacing + fine // 2, sigma[rows], half_width)
-            i, g = _inside(i, g, fine)
+            i, _, g = _window(positions[rows, axis] / spacing + size // 2, sigma[rows], half_width)
+            i, g = _inside(i, g, size)
             index.append(i)
             value.append(g)
-        flat = (index[2][:, :, None, None] * fine + index[1][:, None, :, None]) * fine + index[0][:, None, None, :]
+        flat = (index[2][:, :, None, None] * size + index[1][:, None, :, None]) * size + index[0][:, None, None, :]
         patch = (weights[rows, None] * value[2])[:, :, None, None] * (
             value[1][:, None, :, None] * value[0][:, None, None, :]
         )
         grid = grid.index_add(0, flat.flatten(), patch.flatten())
-    return _crop_volume(grid.view(fine, fine, fine), box_size)
+    return grid.view(size, size, size)
 
 
 def _crop_volume(grid: Float[Tensor, "z y x"], box_size: int) -> Float[Tensor, "z2 y2 x2"]:

@@ -101,3 +101,19 @@ def move_residues(
 ) -> Float[Tensor, "batch residue 3"]:
     """Apply one rigid motion per residue to the nominal positions (Å)."""
     return _rotate(quat, residue_positions.expand_as(translation)) + translation
+
+
+def fit_rigid_motions(
+    points: Float[Tensor, "residue 3"], moved: Float[Tensor, "state residue 3"]
+) -> tuple[Float[Tensor, "state 3 3"], Float[Tensor, "state 3"]]:
+    """Rotations and translations (Å) that bring points nearest to each of some states, x → R x + translation.
+
+    Least squares by singular value decomposition, reflections excluded (Kabsch, Acta Cryst. A 1976).
+    """
+    first, second = points.mean(0), moved.mean(1)
+    covariance = torch.einsum("ri,krj->kij", points - first, moved - second[:, None])
+    left, _, right = torch.linalg.svd(covariance.double())
+    sign = torch.sign(torch.linalg.det(right.transpose(1, 2) @ left.transpose(1, 2)))
+    left = torch.cat([left[..., :2], left[..., 2:] * sign[:, None, None]], dim=-1)
+    rotmat = (right.transpose(1, 2) @ left.transpose(1, 2)).to(points.dtype)
+    return rotmat, second - torch.einsum("kij,j->ki", rotmat, first)

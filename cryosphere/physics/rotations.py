@@ -65,6 +65,16 @@ def quat_to_rotvec(quat: Float[Tensor, "... 4"]) -> Float[Tensor, "... 3"]:
     return transforms.quaternion_to_axis_angle(transforms.standardize_quaternion(quat))
 
 
+def rotvec_to_rotmat(rotvec: Float[Tensor, "... 3"]) -> Float[Tensor, "... 3 3"]:
+    """Rotation vector (rad) to rotation matrix."""
+    return quat_to_rotmat(rotvec_to_quat(rotvec))
+
+
+def rotmat_to_quat(rotmat: Float[Tensor, "... 3 3"]) -> Float[Tensor, "... 4"]:
+    """Rotation matrix to unit quaternion, real part first and not negative."""
+    return transforms.standardize_quaternion(transforms.matrix_to_quaternion(rotmat))
+
+
 def quat_to_rotmat(quat: Float[Tensor, "... 4"]) -> Float[Tensor, "... 3 3"]:
     """Quaternions of any positive length → matrices."""
     return transforms.quaternion_to_matrix(quat)

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,14 +15,18 @@ from jaxtyping import Float, Int
 from cryosphere.config import Config, read_config
 from cryosphere.errors import RunError
 from cryosphere.io.structures import read_structure
-from cryosphere.model.vae import CryoSphere
+from cryosphere.model.vae import Architecture, CryoSphere
+from cryosphere.particles.dataset import ParticleImages
 from cryosphere.records import ParticleTable, Posterior, Structure
 from cryosphere.runs.checkpoints import load_checkpoint
+from cryosphere.runs.grid import MOST_GRID_DIMENSIONS, PosteriorGrid
 from cryosphere.runs.layout import RunLayout
 from cryosphere.runs.tables import load_posterior, load_table
 from cryosphere.structure.placement import place
 
 _CHUNK = 512
+# What a run keeps of a checkpoint besides the weights.
+_KEPT = ("tried", "verdict", "noise_power", "pose_rotvec", "pose_shift")
 
 
 class Run:
@@ -52,9 +57,11 @@ class Run:
         structure: Structure,
         model: CryoSphere,
         epoch: int,
+        state: dict[str, Any] | None = None,
     ) -> None:
         self.layout, self.config, self.table, self.structure = layout, config, table, structure
         self.model, self.epoch = model.eval(), epoch
+        self._state = state or {}
 
     @classmethod
     def load(cls, folder: Path | str, device: str = "cpu") -> Run:
@@ -73,13 +80,40 @@ class Run:
         structure = load_structure_copy(layout, config, table)
         checkpoint = layout.best_checkpoint if layout.best_checkpoint.exists() else layout.last_checkpoint
         state = load_checkpoint(checkpoint)
-        model = CryoSphere(structure, table.n_particles, table.box_size, table.pixel_size, config)
         try:
+            model = CryoSphere(
+                structure,
+                table.n_particles,
+                table.box_size,
+                table.pixel_size,
+                config,
+                Architecture(**state["architecture"]),
+                n_groups=len(table.optics_group_names),
+            )
             model.load_state_dict(state["model"])
             epoch = int(state["best_epoch"] or state["epoch"])
         except (KeyError, RuntimeError, TypeError):
             raise RunError(f"{checkpoint}: does not fit {layout.config}; was the configuration edited?") from None
-        return cls(layout, config, table, structure, model.to(device), epoch)
+        kept = {name: state[name] for name in _KEPT if name in state}
+        return cls(layout, config, table, structure, model.to(device), epoch, kept)
+
+    @property
+    def tried(self) -> list[dict[str, Any]]:
+        """Models that training compared on held-out images: numbers of segments and latent dimensions."""
+        return self._state.get("tried", [])
+
+    @property
+    def verdict(self) -> dict[str, Any]:
+        """What held-out images say of the motion, as a whole and segment by segment; empty for ``objective: elbo``."""
+        return self._state.get("verdict", {})
+
+    def open_images(self) -> ParticleImages:
+        """The particle images with the noise spectra and pose corrections that training ended with."""
+        images = ParticleImages(self.table, self.model.mask_radius, self.config.particles.invert)
+        for name in ("noise_power", "pose_rotvec", "pose_shift"):
+            if name in self._state:
+                setattr(images, name, self._state[name])
+        return images
 
     @property
     def folder(self) -> Path:
@@ -89,7 +123,7 @@ class Run:
     @property
     def latent_dim(self) -> int:
         """Dimension of the latent space."""
-        return self.config.model.latent_dim
+        return self.model.latent_dim
 
     @property
     def n_residues(self) -> int:
@@ -160,17 +194,49 @@ class Run:
     ) -> Iterator[tuple[Int[np.ndarray, " batch"], Float[np.ndarray, "batch residue 3"]]]:
         """E[x | image] of particles, batch by batch: (rows of the posterior, positions in Å, float32).
 
-        The expectation over the Gaussian posterior is taken on its 2 d cubature points, mean ± √d times the
-        columns of a square root of the covariance, which is exact for motions up to third order in the latent
-        (Arasaratnam & Haykin, IEEE Trans. Autom. Control 2009).
+        Over the nodes that all images were compared with, or, where each image had its own, on the 2 d cubature points
+        of its Gaussian posterior: mean ± √d times the columns of a square root of the covariance, which is exact
+        for motions up to third order in the latent (Arasaratnam & Haykin, IEEE Trans. Autom. Control 2009).
         """
         posterior = self.posterior
         chosen = np.arange(len(posterior.index)) if rows is None else np.asarray(rows)
+        if posterior.is_shared:
+            decoded = self.decode(self.grid.latent).reshape(len(self.grid.latent), -1)
+            for start in range(0, len(chosen), batch_size):
+                batch = chosen[start : start + batch_size]
+                expected = self.grid.weights(posterior.log_likelihood[batch]) @ decoded
+                yield batch, expected.reshape(len(batch), -1, 3).astype(np.float32)
+            return
         for start in range(0, len(chosen), batch_size):
             batch = chosen[start : start + batch_size]
             points = cubature_points(posterior.mean[batch], posterior.covariance[batch])
             decoded = self.decode(points.reshape(-1, self.latent_dim))
             yield batch, decoded.reshape(len(batch), -1, self.n_residues, 3).mean(1)
+
+    @cached_property
+    def grid(self) -> PosteriorGrid:
+        """Latents over which the posteriors of a run with shared nodes are summed, denser than the nodes."""
+        nodes = self.posterior.nodes
+        dense = self.config.loss.objective == "marginal" and nodes.shape[1] <= MOST_GRID_DIMENSIONS
+        return PosteriorGrid(nodes, dense)
+
+    def sample_posterior(
+        self, rows: Int[np.ndarray, " particle"], n_samples: int, seed: int = 0
+    ) -> Float[np.ndarray, "particle sample latent"]:
+        """Draw latents from the posteriors of some particles, given by rows of the posterior."""
+        generator = np.random.default_rng(seed)
+        posterior, rows = self.posterior, np.asarray(rows)
+        if not posterior.is_shared:
+            values, vectors = np.linalg.eigh(posterior.covariance[rows].astype(np.float64))
+            factor = vectors * np.sqrt(values.clip(0))[:, None, :]
+            noise = generator.standard_normal((len(rows), n_samples, self.latent_dim))
+            return posterior.mean[rows][:, None] + np.einsum("bij,bsj->bsi", factor, noise)
+        cumulated = np.cumsum(self.grid.weights(posterior.log_likelihood[rows]), axis=1)
+        uniform = generator.random((len(rows), n_samples))
+        chosen = [
+            np.searchsorted(row, value * row[-1], side="right") for row, value in zip(cumulated, uniform, strict=True)
+        ]
+        return self.grid.latent[np.stack(chosen).clip(max=cumulated.shape[1] - 1)]
 
     def conformations(
         self,

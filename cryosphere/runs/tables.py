@@ -43,15 +43,8 @@ def load_table(path: Path) -> ParticleTable:
 def save_posterior(path: Path, posterior: Posterior, weights: str) -> None:
     """Write a posterior, the marginal standard deviations, and the ``weights`` (a hash) of the model it is of."""
     with atomic_output(path, overwrite=True) as temporary, open(temporary, "wb") as file:
-        np.savez(
-            file,
-            index=posterior.index,
-            mean=posterior.mean,
-            std=posterior.std,
-            covariance=posterior.covariance,
-            effective_sample_size=posterior.effective_sample_size,
-            weights=np.array(weights),
-        )
+        arrays = {field.name: getattr(posterior, field.name) for field in fields(posterior)}
+        np.savez(file, **arrays, std=posterior.std, weights=np.array(weights))
 
 
 def load_posterior(path: Path) -> tuple[Posterior, str]:

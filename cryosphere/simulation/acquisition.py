@@ -1,19 +1,29 @@
-"""What is random about a particle: its conformation, pose, shift and CTF."""
+"""What is random about a particle: its conformation, pose, shift, CTF and contrast, and the errors of its pose."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from cryosphere.errors import ConfigError, InputError
-from cryosphere.physics.rotations import random_rotmats
+from cryosphere.physics.noise import coloured_spectrum
+from cryosphere.physics.rotations import quat_to_rotmat, random_rotmats, rotvec_to_quat
 from cryosphere.records import ParticleTable
+
+# Coloured noise: its power at frequency 0 over that of its plateau, and the resolution at which the excess over the
+# plateau has fallen to a quarter.
+NOISE_RATIO = 10.0
+NOISE_CORNER_RESOLUTION_A = 20.0
+# Numbers that, with the seed, start random streams of their own, so that no other draw depends on these nuisances.
+_CONTRAST_STREAM = 1
+_POSE_ERROR_STREAM = 2
 
 
 @dataclass(frozen=True)
@@ -37,7 +47,7 @@ class SimulationSettings:
     pixel_size : float
         Å per pixel.
     snr : float
-        Variance of the clean images (with CTF) over that of the noise, over all pixels of all images.
+        Variance of the clean images (with CTF and contrast) over that of the noise, over all pixels of all images.
     seed : int
         Of every random draw; the same seed gives the same files.
     forward : str
@@ -61,8 +71,20 @@ class SimulationSettings:
         Weight of every state; equal by default.
     nominal_state : int
         State that is written as the nominal structure.
+    noise : str
+        ``"white"``, or ``"coloured"``: a radial power spectrum that falls from low frequencies to a plateau. The
+        noise's standard deviation is 1 either way.
+    noise_ratio : float, optional
+        Power of coloured noise at frequency 0 over that of its plateau, at least 1; None is 10.
+    contrast_spread : float
+        Standard deviation of the factor on each image's signal, drawn log-normally with mean 1.
+    rotation_error_deg : float
+        Standard deviation in degrees, per axis, of the Gaussian rotation vector that turns the true pose into the
+        one in the STAR file. The images have the true pose.
+    shift_error : float
+        Å; standard deviation along x and y of what is added to the true shift in the STAR file.
     write_clean : bool
-        Whether to write the images without noise.
+        Whether to write the images without noise, each with its contrast.
     n_volumes : int
         Number of all-atom volumes to write, of evenly spread states.
     device : str
@@ -84,9 +106,19 @@ class SimulationSettings:
     optics_groups: tuple[SimulatedOptics, ...] = (SimulatedOptics(),)
     populations: tuple[float, ...] | None = None
     nominal_state: int = 0
+    noise: str = "white"
+    noise_ratio: float | None = None
+    contrast_spread: float = 0.0
+    rotation_error_deg: float = 0.0
+    shift_error: float = 0.0
     write_clean: bool = False
     n_volumes: int = 0
     device: str = "cpu"
+
+    @property
+    def has_pose_errors(self) -> bool:
+        """Whether the STAR file's poses differ from those of the images."""
+        return self.rotation_error_deg > 0 or self.shift_error > 0
 
 
 def check_settings(settings: SimulationSettings, n_states: int) -> None:
@@ -134,6 +166,7 @@ def check_settings(settings: SimulationSettings, n_states: int) -> None:
             0 <= s.n_volumes <= n_states,
             f"0 to the {n_states} states there are",
         ),
+        *_nuisance_rules(s),
     ]
     for group in s.optics_groups:
         w, kv = group.amplitude_contrast, group.voltage_kv
@@ -144,6 +177,20 @@ def check_settings(settings: SimulationSettings, n_states: int) -> None:
             raise ConfigError(f"The {name} is {value}: expected {expected}.")
     if s.populations is not None:
         _check_populations(np.asarray(s.populations), n_states)
+
+
+def _nuisance_rules(s: SimulationSettings) -> list[tuple[str, object, bool, str]]:
+    """Name, value, whether it is fine, and what is expected, of noise, contrast and pose errors."""
+    kinds = ("white", "coloured")
+    ratio_is_fine = s.noise_ratio is None or (s.noise == "coloured" and 1 <= s.noise_ratio < math.inf)
+    spread, rotation, shift = s.contrast_spread, s.rotation_error_deg, s.shift_error
+    return [
+        ("noise", s.noise, s.noise in kinds, "'white' or 'coloured'"),
+        ("noise ratio", s.noise_ratio, ratio_is_fine, "at least 1, and coloured noise"),
+        ("contrast spread", spread, 0 <= spread < math.inf, "a standard deviation of at least 0"),
+        ("rotation error", rotation, 0 <= rotation <= 180, "0 to 180 degrees"),
+        ("shift error", shift, 0 <= shift < math.inf, "at least 0 Å"),
+    ]
 
 
 def _check_populations(weights: np.ndarray, n_states: int) -> None:
@@ -161,7 +208,7 @@ def draw_states(settings: SimulationSettings, n_states: int, generator: torch.Ge
 
 
 def draw_particles(settings: SimulationSettings, star: Path, stack: Path, generator: torch.Generator) -> ParticleTable:
-    """Draw poses, shifts and CTF parameters, as a table with one stack."""
+    """Draw poses, shifts, CTF parameters and contrasts (as scales), as a table with one stack."""
     n = settings.n_particles
 
     def uniform(low: float, high: float) -> Tensor:
@@ -191,7 +238,7 @@ def draw_particles(settings: SimulationSettings, star: Path, stack: Path, genera
         defocus_angle=angle.numpy(),
         phase_shift=optics("phase_shift"),
         b_factor=np.full(n, settings.ctf_b_factor),
-        scale=np.ones(n),
+        scale=_draw_contrast(settings),
         voltage_kv=optics("voltage_kv"),
         spherical_aberration_mm=optics("spherical_aberration_mm"),
         amplitude_contrast=optics("amplitude_contrast"),
@@ -200,6 +247,33 @@ def draw_particles(settings: SimulationSettings, star: Path, stack: Path, genera
         box_size=settings.box_size,
         pixel_size=settings.pixel_size,
     )
+
+
+def _draw_contrast(settings: SimulationSettings) -> Float[np.ndarray, " particle"]:
+    """Draw log-normal factors of mean 1 and the asked standard deviation."""
+    normal = np.random.default_rng((settings.seed, _CONTRAST_STREAM)).standard_normal(settings.n_particles)
+    variance = math.log1p(settings.contrast_spread**2)
+    return np.exp(math.sqrt(variance) * normal - variance / 2)
+
+
+def table_to_write(table: ParticleTable, settings: SimulationSettings) -> ParticleTable:
+    """Copy of the true particle table as the STAR file has it: poses with errors, nothing of the contrast."""
+    rng = np.random.default_rng((settings.seed, _POSE_ERROR_STREAM))
+    turn = math.radians(settings.rotation_error_deg) * rng.standard_normal((settings.n_particles, 3))
+    move = settings.shift_error * rng.standard_normal((settings.n_particles, 2))
+    written = replace(table, scale=np.ones(settings.n_particles))
+    if not settings.has_pose_errors:
+        return written
+    error = quat_to_rotmat(rotvec_to_quat(torch.as_tensor(turn))).numpy()
+    return replace(written, rotmat=error @ table.rotmat, shift=table.shift + move)
+
+
+def noise_spectrum(settings: SimulationSettings) -> Float[Tensor, " shell"] | None:
+    """Power of coloured noise per shell (``physics.noise``), float64; None for white noise."""
+    if settings.noise == "white":
+        return None
+    ratio = NOISE_RATIO if settings.noise_ratio is None else settings.noise_ratio
+    return coloured_spectrum(settings.box_size, settings.pixel_size, ratio, NOISE_CORNER_RESOLUTION_A)
 
 
 def optics_groups(

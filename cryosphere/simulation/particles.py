@@ -10,30 +10,28 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
 from torch import Tensor
 
-from cryosphere.config import choose_device
 from cryosphere.errors import ConfigError, InputError
 from cryosphere.io import star
 from cryosphere.io.folders import atomic_folder
 from cryosphere.io.mrc import write_stack, write_volume
 from cryosphere.io.structures import write_models
-from cryosphere.physics import fourier, gaussians
-from cryosphere.physics.atoms import (
-    Scatterers,
-    atom_volume,
-    group_scatterers,
-    images_per_chunk,
-    project_atoms,
-)
-from cryosphere.physics.ctf import contrast_transfer
+from cryosphere.physics.noise import coloured_noise
 from cryosphere.physics.rotations import rotmat_to_euler
 from cryosphere.records import ParticleTable
 from cryosphere.simulation import truth
-from cryosphere.simulation.acquisition import SimulationSettings, check_settings, draw_particles, draw_states
+from cryosphere.simulation.acquisition import (
+    SimulationSettings,
+    check_settings,
+    draw_particles,
+    draw_states,
+    noise_spectrum,
+    table_to_write,
+)
 from cryosphere.simulation.conformations import Conformations
 from cryosphere.simulation.frames import rmsd
+from cryosphere.simulation.imager import Imager
 from cryosphere.simulation.templates import add_missing_atoms
 
 STAR = "particles.star"
@@ -72,9 +70,8 @@ class SimulationSummary:
         return [
             f"{self.n_particles} images of {self.box_size} pixels ({self.pixel_size:g} Å), SNR {self.snr:g}, "
             f"from {self.n_states} states: {self.folder}",
-            f"RMSD of the last state to the first {self.end_to_end_rmsd:.2f} Å; of the true states, mean "
-            "over images, to "
-            f"the nominal structure {self.nominal_rmsd:.2f} Å, to their mean structure "
+            f"RMSD of the last state to the first {self.end_to_end_rmsd:.2f} Å; of the true states, mean over images, "
+            f"to the nominal structure {self.nominal_rmsd:.2f} Å, to their mean structure "
             f"{self.mean_structure_rmsd:.2f} Å",
         ]
 
@@ -119,87 +116,41 @@ def simulate(
     check_settings(settings, conformations.n_states)
     _refuse_other_folder(out)
     with atomic_folder(out, marker=f"{TRUTH}/{truth.INFO}", overwrite=overwrite) as folder:
-        if centre:
-            conformations = conformations.centred()
-        structure, atom_positions = add_missing_atoms(
-            conformations.structure, conformations.residue_positions, conformations.atom_positions
-        )
-        conformations = replace(conformations, structure=structure, atom_positions=atom_positions)
+        conformations = prepare_conformations(conformations, centre)
         generator = torch.Generator().manual_seed(settings.seed)
         state = draw_states(settings, conformations.n_states, generator)
         table = draw_particles(settings, folder / STAR, folder / STACK, generator)
         _check_fit(conformations, settings, table)
-        imager = _Imager(conformations, settings)
+        imager = Imager(conformations, settings)
         scale = _write_images(folder, imager, table, state, generator, progress)
-        _write_star(folder / STAR, table, settings)
+        _write_star(folder / STAR, table_to_write(table, settings), settings)
         nominal = conformations.state(settings.nominal_state)
         write_models(folder / NOMINAL, nominal, nominal.atoms.positions[None], frame="model")
-        info = _describe(conformations, settings, scale)
-        truth.write_truth(folder / TRUTH, conformations.residue_positions, state, info)
+        info, hidden = _describe(conformations, settings, scale), _hidden(table, settings)
+        truth.write_truth(folder / TRUTH, conformations.residue_positions, state, info, **hidden)
         _write_volumes(folder / TRUTH / truth.VOLUMES, imager, scale, progress)
     return _summarise(out, conformations, settings, state)
 
 
-class _Imager:
-    """Computes clean Fourier images and volumes of given states with the chosen forward model."""
+def prepare_conformations(conformations: Conformations, centre: bool = True) -> Conformations:
+    """Bring states into the frame of the images, with the atoms that a backbone or Cα model lacks.
 
-    def __init__(self, conformations: Conformations, settings: SimulationSettings):
-        self.settings = settings
-        self.device = torch.device(choose_device(settings.device))
-        structure = conformations.structure
-        self.scatterers = scatterers_of(conformations, settings)
-        self.atom_positions = self._tensor(conformations.atom_positions)
-        self.residue_positions = self._tensor(conformations.residue_positions)
-        self.amplitudes, self.sigmas = self._tensor(structure.amplitudes), self._tensor(structure.sigmas)
-        self.grid = fourier.frequency_grid(settings.box_size, settings.pixel_size, device=self.device)
-
-    def _tensor(self, values) -> Tensor:
-        return torch.as_tensor(np.asarray(values), dtype=torch.float32, device=self.device)
-
-    @property
-    def batch_size(self) -> int:
-        """Images at a time."""
-        if self.settings.forward == "residues":
-            return 64
-        return images_per_chunk(self.scatterers.n_atoms, self.settings.box_size)
-
-    def images(
-        self, table: ParticleTable, state: Int[np.ndarray, " particle"], rows: np.ndarray
-    ) -> Float[Tensor, "n y x"]:
-        """Clean images, with CTF, of some rows of the table."""
-        box_size, pixel_size = self.settings.box_size, self.settings.pixel_size
-        rotmat, shift = self._tensor(table.rotmat[rows]), self._tensor(table.shift[rows])
-        picked = torch.as_tensor(state[rows], device=self.device)
-        if self.settings.forward == "residues":
-            posed = torch.einsum("bij,brj->bri", rotmat, self.residue_positions[picked])
-            posed[..., :2] -= shift[:, None]
-            identity = torch.eye(3, device=self.device).expand_as(rotmat)
-            spectrum = gaussians.project_fourier(posed, self.amplitudes, self.sigmas, identity, box_size, pixel_size)
-        else:
-            positions = self.atom_positions[picked]
-            spectrum = project_atoms(positions, self.scatterers, rotmat, shift, box_size, pixel_size)
-        ctf = contrast_transfer(*self.grid, table.ctf_parameters(rows).to(self.device))
-        return fourier.fourier_to_image(spectrum * ctf, box_size)
-
-    def volume(self, state: int) -> Float[Tensor, "z y x"]:
-        """Volume of one state from all atoms."""
-        box_size, pixel_size = self.settings.box_size, self.settings.pixel_size
-        return atom_volume(self.atom_positions[state], self.scatterers, box_size, pixel_size)
+    Parameters
+    ----------
+    conformations : Conformations
+        In any frame.
+    centre : bool
+        Move the centroid over all states to the origin, which is the box centre.
+    """
+    if centre:
+        conformations = conformations.centred()
+    structure, atom_positions = add_missing_atoms(
+        conformations.structure, conformations.residue_positions, conformations.atom_positions
+    )
+    return replace(conformations, structure=structure, atom_positions=atom_positions)
 
 
-def scatterers_of(conformations: Conformations, settings: SimulationSettings) -> Scatterers:
-    """Elements and B factors of the atoms, as the settings have them."""
-    atoms = conformations.structure.atoms
-    b_factors = atoms.b_factors if settings.b_factor is None else np.full(atoms.n_atoms, settings.b_factor)
-    if b_factors.min() < 0:
-        raise ConfigError(
-            f"{conformations.structure.source} has negative B factors ({b_factors.min():g} Å²): give "
-            "--b-factor a number."
-        )
-    return group_scatterers(atoms.elements, b_factors)
-
-
-def _compute_clean(clean: np.ndarray, imager: _Imager, table: ParticleTable, state: np.ndarray, progress) -> float:
+def _compute_clean(clean: np.ndarray, imager: Imager, table: ParticleTable, state: np.ndarray, progress) -> float:
     """Fill an array with the clean images, one batch per core at a time, and give the variance of its pixels.
 
     Batches, not operations, are shared among cores: that is quicker on a busy machine, and the bytes of an image do
@@ -242,9 +193,16 @@ def _write_images(folder, imager, table, state, generator, progress) -> float:
         for start in range(0, n, _WRITE_BATCH):
             yield clean[start : start + _WRITE_BATCH] * np.float32(scale)
 
+    spectrum = noise_spectrum(settings)
+
+    def noise(shape: tuple[int, int, int]) -> Tensor:
+        if spectrum is None:
+            return torch.randn(shape, generator=generator)
+        return coloured_noise(shape, spectrum.float(), generator)
+
     def noisy() -> Iterator[np.ndarray]:
         for images in scaled():
-            yield images + torch.randn(images.shape, generator=generator).numpy()
+            yield images + noise(images.shape).numpy()
             if progress:
                 progress("writing", len(images), n)
 
@@ -256,6 +214,14 @@ def _write_images(folder, imager, table, state, generator, progress) -> float:
     del clean
     scratch.unlink()
     return scale
+
+
+def _hidden(table: ParticleTable, settings: SimulationSettings) -> dict[str, np.ndarray]:
+    """What the images have and the STAR file does not tell, for the truth folder; empty where it tells all."""
+    known = {"rotmat": table.rotmat, "shift": table.shift} if settings.has_pose_errors else {}
+    if settings.contrast_spread > 0:
+        known["contrast"] = table.scale
+    return known
 
 
 def _write_star(path: Path, table: ParticleTable, settings: SimulationSettings) -> None:
@@ -305,8 +271,7 @@ def _check_fit(conformations: Conformations, settings: SimulationSettings, table
     if farthest > half:
         needed = 2 * int(np.ceil(farthest / settings.pixel_size))
         raise ConfigError(
-            f"The atoms reach {radius:.0f} Å from the centre, {farthest:.0f} Å with the shifts, but half the "
-            "box is "
+            f"The atoms reach {radius:.0f} Å from the centre, {farthest:.0f} Å with the shifts, but half the box is "
             f"{half:.0f} Å: use a box of at least {needed} pixels or a larger pixel size."
         )
 
@@ -329,6 +294,14 @@ def _describe(conformations: Conformations, settings: SimulationSettings, scale:
         "populations": None if settings.populations is None else list(settings.populations),
         "notes": [*conformations.structure.notes, *conformations.notes],
     }
+    spectrum = noise_spectrum(settings)
+    if spectrum is not None:
+        info["noise_spectrum"] = spectrum.tolist()
+    if settings.contrast_spread > 0:
+        info["contrast_spread"] = settings.contrast_spread
+    if settings.has_pose_errors:
+        info["rotation_error_deg"] = settings.rotation_error_deg
+        info["shift_error"] = settings.shift_error
     if conformations.bodies is not None:
         info["bodies"] = [[int(row) for row in body] for body in conformations.bodies]
     return info

@@ -1,8 +1,9 @@
 """The truth folder: what was simulated, in a form that other programs can write and read too.
 
 ``coordinates.npy`` float32 (state, residue, 3), Å, origin at the box centre, residues as in the nominal
-structure; ``state.npy`` int (particle,); ``info.json``. Optional: ``clean.mrcs`` and
-``volumes/state_NNNN.mrc``.
+structure; ``state.npy`` int (particle,); ``info.json``. Optional: ``clean.mrcs`` (each image's signal, with its
+contrast), ``volumes/state_NNNN.mrc`` (contrast 1), and what the particle file does not tell or tells with errors:
+``rotmat.npy`` (particle, 3, 3), ``shift.npy`` (particle, 2) in Å, and ``contrast.npy`` (particle,).
 """
 
 from __future__ import annotations
@@ -20,8 +21,13 @@ from cryosphere.errors import InputError
 COORDINATES = "coordinates.npy"
 STATE = "state.npy"
 INFO = "info.json"
+ROTMAT = "rotmat.npy"
+SHIFT = "shift.npy"
+CONTRAST = "contrast.npy"
 CLEAN_IMAGES = "clean.mrcs"
 VOLUMES = "volumes"
+# Largest deviation from orthogonality of a pose that is read, as of matrices once stored in single precision.
+_ROTATION_TOLERANCE = 1e-4
 _VOLUME_NAME = re.compile(r"^state_(\d+)\.mrc$")
 
 
@@ -36,15 +42,25 @@ class Truth:
     state : int array of shape (particle,)
         Row of ``coordinates`` for every particle, in the order of the particle file.
     info : dict
-        At least ``snr`` and ``moved``; may have ``noise_std`` and ``bodies`` (lists of residue rows).
+        At least ``snr`` and ``moved``; may have ``noise_std``, ``noise_spectrum`` (power per shell as in
+        ``physics.noise``; white where absent) and ``bodies`` (lists of residue rows).
     volumes : dict
         State → path of its volume; empty where there are none.
+    rotmat : float64 array of shape (particle, 3, 3), optional
+        True pose of every image; None where the particle file has it.
+    shift : float64 array of shape (particle, 2), optional
+        True shift in Å, in the sense of the particle file's; None where that has it.
+    contrast : float64 array of shape (particle,), optional
+        Factor on every image's signal; None where it is 1.
     """
 
     coordinates: Float[np.ndarray, "state residue 3"]
     state: Int[np.ndarray, " particle"]
     info: dict
     volumes: dict[int, Path]
+    rotmat: Float[np.ndarray, "particle 3 3"] | None = None
+    shift: Float[np.ndarray, "particle 2"] | None = None
+    contrast: Float[np.ndarray, " particle"] | None = None
 
 
 def volume_name(state: int) -> str:
@@ -57,11 +73,21 @@ def write_truth(
     coordinates: Float[np.ndarray, "state residue 3"],
     state: Int[np.ndarray, " particle"],
     info: dict,
+    *,
+    rotmat: Float[np.ndarray, "particle 3 3"] | None = None,
+    shift: Float[np.ndarray, "particle 2"] | None = None,
+    contrast: Float[np.ndarray, " particle"] | None = None,
 ) -> None:
-    """Write a truth folder's three files; volumes and clean images are for the caller to add."""
+    """Write a truth folder's three files and those arrays that are given.
+
+    Volumes and clean images are for the caller to add. The arguments are the fields of :class:`Truth`.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     np.save(folder / COORDINATES, np.asarray(coordinates, dtype=np.float32))
     np.save(folder / STATE, np.asarray(state, dtype=np.int64))
+    for name, values in ((ROTMAT, rotmat), (SHIFT, shift), (CONTRAST, contrast)):
+        if values is not None:
+            np.save(folder / name, np.asarray(values, dtype=np.float64))
     (folder / INFO).write_text(json.dumps(info, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
@@ -92,11 +118,50 @@ def read_truth(folder: Path) -> Truth:
     if state.size and not (0 <= state.min() and state.max() < len(coordinates)):
         raise InputError(
             f"{folder / STATE} names states {state.min()} to {state.max()}, but {COORDINATES} has "
-            f"{len(coordinates)} "
-            f"(0 to {len(coordinates) - 1})."
+            f"{len(coordinates)} (0 to {len(coordinates) - 1})."
         )
-    info = _read_info(folder / INFO, coordinates.shape[1])
-    return Truth(coordinates.astype(np.float32, copy=False), state.astype(np.int64, copy=False), info, _volumes(folder))
+    return Truth(
+        coordinates=coordinates.astype(np.float32, copy=False),
+        state=state.astype(np.int64, copy=False),
+        info=_read_info(folder / INFO, coordinates.shape[1]),
+        volumes=_volumes(folder),
+        rotmat=_read_rotmat(folder / ROTMAT, len(state)),
+        shift=_read_per_particle(folder / SHIFT, (len(state), 2)),
+        contrast=_read_contrast(folder / CONTRAST, len(state)),
+    )
+
+
+def _read_per_particle(path: Path, shape: tuple[int, ...]) -> np.ndarray | None:
+    """Read an optional array of finite floats with one row per particle; None where there is no such file."""
+    if not path.exists():
+        return None
+    values = _read_array(path)
+    if values.shape != shape or not np.issubdtype(values.dtype, np.floating):
+        raise InputError(
+            f"{path} has the shape {values.shape} and type {values.dtype}: expected floats of shape {shape}, "
+            f"one row per particle of {STATE}."
+        )
+    if not np.isfinite(values).all():
+        raise InputError(f"{path} holds values that are no numbers (NaN or infinity): write it again.")
+    return values.astype(np.float64, copy=False)
+
+
+def _read_rotmat(path: Path, n_particles: int) -> Float[np.ndarray, "particle 3 3"] | None:
+    rotmat = _read_per_particle(path, (n_particles, 3, 3))
+    if rotmat is None:
+        return None
+    error = np.abs(rotmat @ rotmat.transpose(0, 2, 1) - np.eye(3)).max((1, 2))
+    wrong = np.flatnonzero((error > _ROTATION_TOLERANCE) | (np.linalg.det(rotmat) < 0))
+    if len(wrong):
+        raise InputError(f"{path} has a matrix in row {wrong[0]} that is no rotation: write it again.")
+    return rotmat
+
+
+def _read_contrast(path: Path, n_particles: int) -> Float[np.ndarray, " particle"] | None:
+    contrast = _read_per_particle(path, (n_particles,))
+    if contrast is not None and (contrast < 0).any():
+        raise InputError(f"{path} has the contrast {contrast.min():g}: expected factors of at least 0.")
+    return contrast
 
 
 def _read_array(path: Path) -> np.ndarray:

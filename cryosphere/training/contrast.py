@@ -45,8 +45,9 @@ def check_contrast(model: CryoSphere, images: ParticleImages, inverted: bool) ->
     for start in range(0, len(rows), 64):
         batch = images.batch(rows[start : start + 64]).to(model.device)
         nominal = model.nominal_positions.expand(len(batch.rows), -1, -1)
-        rendered = model.filter_images(model.renderer(nominal, batch.rotmat, batch.ctf))
-        overlap = (model.filter_images(batch.images) * rendered).sum((-2, -1))
+        prepared = model.renderer.prepare(batch)
+        rendered = model.renderer.render(prepared, nominal)
+        overlap = (prepared.images * rendered).sum((-2, -1))
         agreement.append(overlap / torch.linalg.norm(rendered.flatten(1), dim=1))
     values = torch.cat(agreement).double().cpu().numpy()
     error = max(values.std() / np.sqrt(len(values)), 1 / np.sqrt(len(values)))

@@ -25,7 +25,11 @@ from cryosphere.runs.run import Run
 from cryosphere.runs.tables import read_metrics, save_table
 from cryosphere.structure.placement import place
 from cryosphere.training.contrast import check_contrast
+from cryosphere.training.marginal import MarginalTrainer
 from cryosphere.training.trainer import Trainer, convergence
+
+# Under so many particles the user is told what to expect.
+_FEW_PARTICLES = 500
 
 
 def train(
@@ -76,11 +80,15 @@ def train(
     fingerprint = input_fingerprint(table, config.structure.file)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.training.seed)
-        model = CryoSphere(structure, table.n_particles, table.box_size, table.pixel_size, config)
+        n_groups = len(table.optics_group_names)
+        model = CryoSphere(
+            structure, table.n_particles, table.box_size, table.pixel_size, config, n_groups=n_groups
+        )
     images = ParticleImages(table, model.mask_radius, config.particles.invert)
     model.to(chosen_device)
     say(check_contrast(model, images, config.particles.invert))
-    trainer = Trainer(model, images, config, layout, fingerprint, show_progress)
+    kind = MarginalTrainer if config.loss.objective == "marginal" else Trainer
+    trainer = kind(model, images, config, layout, fingerprint, show_progress)
     if resume:
         trainer.resume()
         _write_inputs(layout, config, table)
@@ -155,23 +163,38 @@ def _write_inputs(layout: RunLayout, config: Config, table: ParticleTable) -> No
         temporary.write_text(dump_config(config))
 
 
-def _announce(trainer: Trainer, device: str, say: Callable[[str], None]) -> None:
-    table, config = trainer.images.table, trainer.config
+def _announce(trainer: Trainer | MarginalTrainer, device: str, say: Callable[[str], None]) -> None:
+    table, config, model = trainer.images.table, trainer.config, trainer.model
     say(
         f"{table.n_particles} particles of {table.box_size} px at {table.pixel_size:.4g} Å/px; "
-        f"{len(trainer.model.nominal_positions)} residues in {trainer.model.segmentation.n_segments} segments; "
-        f"latent dimension {config.model.latent_dim}; device {device}."
+        f"{len(model.nominal_positions)} residues in {model.segmentation.n_segments} segments"
+        f"{' to begin with' if config.segments.n_segments == 'auto' else ''}; "
+        f"latent dimension {model.latent_dim}{' or more' if config.model.latent_dim == 'auto' else ''}; "
+        f"device {device}."
     )
-    if trainer.batch_size < config.training.batch_size:
+    n_training = len(trainer.training_rows)
+    if n_training < config.training.batch_size:
         say(
-            f"Only {len(trainer.training_rows)} particles to train on: "
-            f"the batch shrinks from {config.training.batch_size} to {trainer.batch_size}."
+            f"Only {n_training} particles to train on: "
+            f"the batch shrinks from {config.training.batch_size} to {n_training}."
         )
-    if trainer.progress.epoch or trainer.progress.step:
+    if table.n_particles < _FEW_PARTICLES:
+        say(
+            f"{table.n_particles} particles are few: expect the mean structure and large motions at most, and treat "
+            "segment boundaries with care."
+        )
+    if isinstance(trainer, MarginalTrainer):
+        if trainer.progress.visits:
+            say(f"Resuming in stage {trainer.progress.stage + 1} of {len(trainer.stages)}.")
+    elif trainer.progress.epoch or trainer.progress.step:
         say(f"Resuming after epoch {trainer.progress.epoch}, step {trainer.progress.step}.")
 
 
-def _summarise(trainer: Trainer, say: Callable[[str], None]) -> None:
+def _summarise(trainer: Trainer | MarginalTrainer, say: Callable[[str], None]) -> None:
+    if isinstance(trainer, MarginalTrainer):
+        for line in describe_training(trainer.progress.tried, trainer.progress.verdict):
+            say(line)
+        return
     progress = trainer.progress
     if progress.best_epoch is None:
         say(f"Trained {progress.epoch} epochs; no images were held out, so the last epoch is used.")
@@ -183,3 +206,33 @@ def _summarise(trainer: Trainer, say: Callable[[str], None]) -> None:
         "rising": "the held-out loss rose after it, as it does when the encoder learns the training images by heart",
     }[convergence(totals)]
     say(f"Best epoch {progress.best_epoch} of {progress.epoch} (held-out loss {progress.best_loss:.3f}); {verdict}.")
+
+
+def describe_training(tried: list[dict], verdict: dict) -> list[str]:
+    """Lines for the user: the table of what was tried, and what held-out images say of the motion."""
+    lines = []
+    for what in ("latent dimension", "merging", "segments"):
+        rows = [item for item in tried if item["what"] == what]
+        if not rows:
+            continue
+        lines.append(f"Tried ({what}), on held-out images:")
+        lines.append("  segments  dimension  nats/image  ± (to best)  merged (Å rms)")
+        for item in rows:
+            lines.append(
+                f"  {item['n_segments']:8d}  {item['latent_dim']:9d}  {item['evidence']:10.3f}  "
+                f"{item['standard_error']:11.3f}  {item['rmsd']:14.2f}{'  chosen' if item['chosen'] else ''}"
+            )
+    if verdict:
+        evidence = verdict["evidence"]
+        lines.append(
+            f"Held-out images ({verdict['n_images']}), nats per image against pure noise: nominal structure "
+            f"{evidence['nominal']:.3f}, one fitted structure {evidence['still']:.3f}, with motion "
+            f"{evidence['model']:.3f}."
+        )
+        if verdict["motion"] == "not supported":
+            lines.append("No motion found: the images do not tell the moving model from one fitted structure, which is kept.")
+        else:
+            lines.append(f"Motion: {verdict['motion']} ({verdict['standard_errors']:.1f} standard errors).")
+            for segment in verdict["segments"]:
+                lines.append(f"  {segment['name']}: {segment['motion']} ({segment['standard_errors']:.1f} standard errors)")
+    return lines

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import sys
 import time
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,6 +27,7 @@ from cryosphere.training.schedules import kl_weights, learning_rate_factor
 
 # Held-out images of a run with free latents take the best of this many training latents.
 _FREE_CANDIDATES = 16
+_USUAL_EPOCHS = 30
 _TERM_LABELS = {
     "total": "loss",
     "data": "data",
@@ -87,6 +88,7 @@ class Trainer:
             images.table.stack_index, images.table.image_index, training.held_out, training.seed
         )
         self.batch_size = min(training.batch_size, len(self.training_rows))
+        self.epochs = training.epochs or _USUAL_EPOCHS
         self.steps_per_epoch = math.ceil(len(self.training_rows) / self.batch_size)
         model.n_training = len(self.training_rows)
         self.optimiser = _make_optimiser(model, config)
@@ -106,7 +108,7 @@ class Trainer:
         self.metrics.keep_until(self.progress.epoch)
         self.events = EventWriter(self.layout.tensorboard) if self.config.output.tensorboard else None
         with self._progress_bar() as bar:
-            while self.progress.epoch < self.config.training.epochs:
+            while self.progress.epoch < self.epochs:
                 self._run_epoch(bar)
         if self.events is not None:
             self.events.close()
@@ -149,7 +151,7 @@ class Trainer:
     def _fraction(self) -> float:
         """Share of the planned optimiser steps that is done."""
         done = self.progress.epoch * self.steps_per_epoch + self.progress.step
-        return done / (self.config.training.epochs * self.steps_per_epoch)
+        return done / (self.epochs * self.steps_per_epoch)
 
     def _epoch_order(self) -> np.ndarray:
         """Training rows in the order of this epoch, a function of seed and epoch alone."""
@@ -164,7 +166,7 @@ class Trainer:
         self.progress.step += 1
         bar.update(n_images)
         shown = {label: f"{sums[name] / self.progress.images:.4g}" for name, label in _TERM_LABELS.items()}
-        bar.set_postfix(epoch=f"{self.progress.epoch + 1}/{self.config.training.epochs}", **shown, refresh=False)
+        bar.set_postfix(epoch=f"{self.progress.epoch + 1}/{self.epochs}", **shown, refresh=False)
 
     def _finish_epoch(self, images_per_second: float, seconds: float) -> None:
         progress = self.progress
@@ -230,6 +232,7 @@ class Trainer:
         """Everything that training depends on from here on."""
         return {
             "model": self.model.state_dict(),
+            "architecture": asdict(self.model.architecture),
             "optimiser": self.optimiser.state_dict(),
             "generator": self.generator.get_state(),
             "config": dump_config(self.config),
@@ -261,7 +264,7 @@ class Trainer:
     def _progress_bar(self) -> tqdm:
         done = self.progress.epoch * len(self.training_rows) + self.progress.images
         return tqdm(
-            total=self.config.training.epochs * len(self.training_rows),
+            total=self.epochs * len(self.training_rows),
             initial=done,
             desc="train",
             unit="image",

@@ -11,6 +11,7 @@ from click.testing import CliRunner
 
 from cryosphere.cli import main
 from cryosphere.simulation.shipped_data import shipped_path
+from cryosphere.simulation.truth import read_truth
 
 IMAGES = "--particles 8 --box 40 --pixel-size 3 --snr 0.1 --seed 3 --quiet".split()
 CLOSED, OPEN = "adk/closed.cif", "adk/open.cif"
@@ -121,6 +122,24 @@ def test_axis_by_direction_and_point(tmp_path):
     np.testing.assert_allclose(coordinates[0, :, 2], coordinates[1, :, 2], atol=1e-4)
 
 
+def test_noise_contrast_and_pose_errors(tmp_path):
+    arguments = ["path", shipped_path(CLOSED), shipped_path(OPEN), "--states", 2, "--forward", "residues"]
+    _run(*arguments, "-o", tmp_path / "plain")
+    _run(
+        *arguments, "--noise", "coloured", "--noise-ratio", 4, "--contrast-spread", 0.3, "--rotation-error", 2,
+        "--shift-error", 1, "-o", tmp_path / "set",
+    )  # fmt: skip
+    plain, written = (_check_set(tmp_path / name, 2, 214)["particles"] for name in ("plain", "set"))
+    truth = read_truth(tmp_path / "set" / "truth")
+    origins = ["rlnOriginXAngst", "rlnOriginYAngst"]
+    np.testing.assert_allclose(plain[origins].to_numpy(float), truth.shift, atol=1e-5)
+    assert 0.3 < (written[origins].to_numpy(float) - truth.shift).std() < 3
+    assert truth.rotmat.shape == (8, 3, 3)
+    assert 0.05 < truth.contrast.std() < 1
+    assert truth.info["noise_spectrum"][0] > 2 * truth.info["noise_spectrum"][-1]
+    assert truth.info["rotation_error_deg"] == 2.0
+
+
 def test_existing_folder_is_kept_unless_asked(tmp_path):
     arguments = ["path", shipped_path(CLOSED), shipped_path(OPEN), "--states", 2, "-o", tmp_path / "set"]
     _run(*arguments)
@@ -137,7 +156,15 @@ def test_existing_folder_is_kept_unless_asked(tmp_path):
         (["path", shipped_path(CLOSED), "absent.cif"], "absent.cif does not exist"),
         (["path", shipped_path(CLOSED), shipped_path(OPEN), "--align", "Z:1-5"], "chain 'Z'"),
         (["path", shipped_path(CLOSED), shipped_path(OPEN), "--states", 1], "at least 2"),
-        (["path", shipped_path(CLOSED), shipped_path(OPEN), "--b-factor", "warm"], "B factor is 'warm'"),
+        (["path", shipped_path(CLOSED), shipped_path(OPEN), "--states", 2, "--b-factor", "warm"], "B factor is 'warm'"),
+        (
+            ["path", shipped_path(CLOSED), shipped_path(OPEN), "--states", 2, "--noise-ratio", 5],
+            "noise ratio is 5.0: expected",
+        ),
+        (
+            ["path", shipped_path(CLOSED), shipped_path(OPEN), "--states", 2, "--contrast-spread", -1],
+            "contrast spread is -1.0",
+        ),
         (["hinge", shipped_path(OPEN), "--moving", "A:1-9", "--angles", 0, 9], "needs one axis"),
         (
             ["hinge", shipped_path(OPEN), "--moving", "A:1-9", "--angles", 0, 9, "--axis", 0, 0, 1],

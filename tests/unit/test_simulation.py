@@ -42,6 +42,10 @@ def _stack(folder, name="particles.mrcs"):
     return mrcfile.read(folder / name).astype(np.float64)
 
 
+def _same(folder, other, *names):
+    return [(folder / name).read_bytes() == (other / name).read_bytes() for name in names]
+
+
 def _oracle_spectra(folder, states_positions, elements, b_factor):
     """Direct sums over atoms and CTF in numpy from the written STAR file, gemmi's factors, SciPy's rotations."""
     tables = starfile.read(folder / "particles.star")
@@ -149,9 +153,8 @@ def test_same_seed_same_bytes_other_seed_other_images(states, tmp_path):
         simulate(states, _settings(seed=seed, n_volumes=1), tmp_path / name)
     names = sorted(p.relative_to(tmp_path / "a") for p in (tmp_path / "a").rglob("*") if p.is_file())
     assert len(names) == 8
-    for name in names:
-        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes(), name
-    assert (tmp_path / "a" / "particles.mrcs").read_bytes() != (tmp_path / "c" / "particles.mrcs").read_bytes()
+    assert all(_same(tmp_path / "a", tmp_path / "b", *names))
+    assert _same(tmp_path / "a", tmp_path / "c", "particles.mrcs") == [False]
 
 
 def test_truth_folder_and_nominal_structure(states, tmp_path):
@@ -166,6 +169,10 @@ def test_truth_folder_and_nominal_structure(states, tmp_path):
     assert truth.info["bodies"] == [list(range(30)), list(range(30, 40))]
     assert truth.info["snr"] == 0.2
     assert truth.info["noise_std"] == 1.0
+    assert (truth.info["forward"], truth.info["b_factor"]) == ("atoms", 60.0)
+    # nuisances that are not used leave no trace
+    assert not {"noise_spectrum", "contrast_spread", "rotation_error_deg", "shift_error"} & set(truth.info)
+    assert truth.rotmat is truth.shift is truth.contrast is None
     assert sorted(truth.volumes) == [0, 4]
     mean = truth.coordinates[truth.state].mean(0)
     per_image = np.sqrt(((truth.coordinates[truth.state] - mean) ** 2).sum(-1).mean(-1))
@@ -175,9 +182,8 @@ def test_truth_folder_and_nominal_structure(states, tmp_path):
 
 @pytest.mark.parametrize("box", [30, 31])
 def test_volumes_are_the_density_of_the_atoms_in_their_place(states, tmp_path, box):
-    simulate(
-        states, _settings(box_size=box, n_volumes=1, n_particles=1, shift_range=0.0, b_factor=400.0), tmp_path / "set"
-    )
+    settings = _settings(box_size=box, n_volumes=1, n_particles=1, shift_range=0.0, b_factor=400.0)
+    simulate(states, settings, tmp_path / "set")
     atoms = states.centred().state(0).atoms
     info = json.loads((tmp_path / "set" / "truth" / "info.json").read_text())
     with mrcfile.open(tmp_path / "set" / "truth" / "volumes" / "state_0000.mrc") as mrc:
@@ -285,6 +291,12 @@ def test_failure_leaves_nothing(states, tmp_path):
         ({"populations": (1.0, 2.0)}, "2 populations for 5 states"),
         ({"box_size": 16}, "use a box of at least"),
         ({"n_volumes": 6}, "number of volumes is 6"),
+        ({"noise": "pink"}, "noise is pink.*'white' or 'coloured'"),
+        ({"noise": "coloured", "noise_ratio": 0.5}, "noise ratio is 0.5.*at least 1"),
+        ({"noise_ratio": 5.0}, "noise ratio is 5.0.*coloured noise"),
+        ({"contrast_spread": -0.1}, "contrast spread is -0.1"),
+        ({"rotation_error_deg": 181.0}, "rotation error is 181.0.*degrees"),
+        ({"shift_error": float("nan")}, "shift error is nan.*Å"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(states, tmp_path, change, message):
@@ -298,6 +310,67 @@ def test_the_stated_box_is_enough(states, tmp_path):
         simulate(states, _settings(box_size=16), tmp_path / "set")
     needed = int(str(error.value).split("at least ")[1].split()[0])
     simulate(states, _settings(box_size=needed), tmp_path / "set")
+
+
+def test_contrast_scales_every_image(states, tmp_path):
+    plain, varied = tmp_path / "plain", tmp_path / "varied"
+    settings = _settings(n_particles=2000, box_size=20, pixel_size=4.5, forward="residues")
+    simulate(states, settings, plain)
+    simulate(states, replace(settings, contrast_spread=0.4), varied)
+    truth = read_truth(varied / "truth")
+    assert (truth.rotmat, truth.shift, truth.info["contrast_spread"]) == (None, None, 0.4)
+    assert truth.contrast.mean() == pytest.approx(1.0, abs=4 * 0.4 / np.sqrt(2000))
+    assert truth.contrast.std() == pytest.approx(0.4, rel=0.1)
+    assert np.log(truth.contrast).std() == pytest.approx(np.sqrt(np.log(1.16)), rel=0.06)
+    power = [(_stack(folder, "truth/clean.mrcs") ** 2).sum((1, 2)) for folder in (varied, plain)]
+    scale = truth.info["signal_scale"] / read_truth(plain / "truth").info["signal_scale"]
+    np.testing.assert_allclose(power[0] / power[1], (truth.contrast * scale) ** 2, rtol=1e-4)
+    assert _stack(varied, "truth/clean.mrcs").var() == pytest.approx(0.2, rel=1e-4)
+    assert _same(plain, varied, "particles.star", "truth/state.npy") == [True, True]
+
+
+def test_written_poses_have_the_asked_errors_and_images_do_not(states, tmp_path):
+    exact, wrong = tmp_path / "exact", tmp_path / "wrong"
+    settings = _settings(n_particles=3000, box_size=20, pixel_size=4.5, forward="residues")
+    simulate(states, settings, exact)
+    simulate(states, replace(settings, rotation_error_deg=5.0, shift_error=1.5), wrong)
+    assert _same(exact, wrong, "particles.mrcs", "truth/clean.mrcs", "particles.star") == [True, True, False]
+    truth = read_truth(wrong / "truth")
+    assert (truth.info["rotation_error_deg"], truth.info["shift_error"], truth.contrast) == (5.0, 1.5, None)
+    poses = []
+    for folder in (exact, wrong):
+        p = starfile.read(folder / "particles.star")["particles"]
+        angles = p[["rlnAngleRot", "rlnAngleTilt", "rlnAnglePsi"]].to_numpy(float)
+        matrices = Rotation.from_euler("ZYZ", angles, degrees=True).as_matrix().transpose(0, 2, 1)
+        poses.append((matrices, p[["rlnOriginXAngst", "rlnOriginYAngst"]].to_numpy(float)))
+    np.testing.assert_allclose(poses[0][0], truth.rotmat, atol=1e-6)
+    np.testing.assert_allclose(poses[0][1], truth.shift, atol=1e-5)
+    turn = np.degrees(Rotation.from_matrix(poses[1][0] @ truth.rotmat.transpose(0, 2, 1)).as_rotvec())
+    assert np.sqrt((turn**2).sum(1).mean()) == pytest.approx(np.sqrt(3) * 5.0, rel=0.03)
+    np.testing.assert_allclose(np.cov(turn.T), 25.0 * np.eye(3), atol=3.0)
+    move = poses[1][1] - truth.shift
+    np.testing.assert_allclose(np.cov(move.T), 1.5**2 * np.eye(2), atol=0.25)
+    np.testing.assert_allclose([*turn.mean(0) / 5.0, *move.mean(0) / 1.5], 0, atol=4 / np.sqrt(3000))
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "message"),
+    [
+        ("rotmat", np.zeros((12, 3, 3)), "rotmat.npy has a matrix in row 0 that is no rotation"),
+        ("rotmat", np.tile(np.diag([1.0, 1.0, -1.0]), (12, 1, 1)), "no rotation"),
+        ("shift", np.zeros((11, 2)), "shift.npy has the shape .11, 2..*expected floats of shape .12, 2."),
+        ("shift", np.full((12, 2), np.nan), "shift.npy holds values that are no numbers"),
+        ("contrast", np.ones(12, int), "contrast.npy has the shape .12,. and type int64"),
+        ("contrast", np.linspace(-1, 1, 12), "contrast.npy has the contrast -1"),
+    ],
+)
+def test_broken_arrays_of_the_truth_are_named(states, tmp_path, name, values, message):
+    simulate(states, _settings(forward="residues", shift_error=1.0, contrast_spread=0.1), tmp_path / "set")
+    folder = tmp_path / "set" / "truth"
+    assert len(getattr(read_truth(folder), name)) == 12
+    np.save(folder / f"{name}.npy", values)
+    with pytest.raises(InputError, match=message):
+        read_truth(folder)
 
 
 def test_broken_truth_folders_are_named(states, tmp_path):

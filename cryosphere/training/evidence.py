@@ -1,0 +1,306 @@
+"""What images that were not trained on say of a model: how many bodies, how many dimensions, is there motion at all."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from cryosphere.model.deformation import residue_motions
+from cryosphere.model.latents import prior_nodes
+from cryosphere.model.losses import log_likelihood_ratio
+from cryosphere.model.regrouping import merging_path, with_bodies
+from cryosphere.model.renderer import Level
+from cryosphere.model.vae import CryoSphere
+from cryosphere.particles.dataset import ParticleImages
+from cryosphere.physics.fourier import image_to_fourier
+from cryosphere.physics.motions import move_residues
+from cryosphere.physics.noise import shell_index
+from cryosphere.physics.rotations import normalise_quat
+from cryosphere.records import SegmentMotions
+
+_BATCH = 256
+# Latents at which the marginal likelihood is summed, in 1, 2 and more dimensions.
+_NODES = {1: 64, 2: 192}
+_MANY_NODES = 256
+# A simpler model is kept unless a richer one gains more than so many standard errors and this share of all that the
+# motion gains: a richer one also makes up for what the Gaussians of residues are not.
+_STANDARD_ERRORS = 2.0
+_LEAST_SHARE = 0.02
+# Shares of what the motion gains that merging bodies may cost before they are fitted.
+_CANDIDATE_LOSSES = (0.10, 0.03, 0.01)
+# Standard errors by which a segment's motion must be seen for "supported", and for "weak".
+_SUPPORTED, _WEAK = 3.0, 1.5
+# Resolution (Å) at which segments are judged one by one.
+_SEGMENT_RESOLUTION = 14.0
+
+
+@dataclass(frozen=True)
+class Tried:
+    """One model that was compared with others on held-out images.
+
+    ``evidence`` is the mean log-likelihood (nats per image, against pure noise), ``standard_error`` that of the
+    difference to the best, ``rmsd`` what the last merging changed (Å).
+    """
+
+    what: str
+    latent_dim: int
+    n_segments: int
+    evidence: float
+    standard_error: float
+    rmsd: float
+    chosen: bool
+
+
+@torch.no_grad()
+def marginal_evidence(
+    model: CryoSphere,
+    images: ParticleImages,
+    rows: Int[np.ndarray, " image"],
+    conformations: Float[Tensor, "conformation residue 3"],
+    level: Level,
+) -> Float[np.ndarray, " image"]:
+    """Log of the mean likelihood (ratio to pure noise, nats) of each image over equally likely conformations."""
+    table = model.renderer.table(conformations, level)
+    found = []
+    for start in range(0, len(rows), _BATCH):
+        batch = images.batch(rows[start : start + _BATCH]).to(model.device)
+        overlap, power = model.renderer.overlaps(model.renderer.prepare(batch, level), table)
+        likelihood = log_likelihood_ratio(overlap, power, model.contrast_prior(batch.optics_group))
+        found.append(torch.logsumexp(likelihood, dim=1) - math.log(len(conformations)))
+    return torch.cat(found).double().cpu().numpy()
+
+
+def held_out_evidence(
+    model: CryoSphere, images: ParticleImages, rows: Int[np.ndarray, " image"], level: Level
+) -> Float[np.ndarray, " image"]:
+    """Marginal log-likelihood of each image over the latent's prior."""
+    return marginal_evidence(model, images, rows, _prior_conformations(model), level)
+
+
+def still_evidence(
+    model: CryoSphere, images: ParticleImages, rows: Int[np.ndarray, " image"], level: Level
+) -> Float[np.ndarray, " image"]:
+    """Log-likelihood of each image at one structure: every segment at its mean motion over the prior."""
+    return marginal_evidence(model, images, rows, frozen_conformations(model, range(model.decoder.n_segments))[:1], level)
+
+
+@torch.no_grad()
+def _prior_conformations(model: CryoSphere) -> Float[Tensor, "conformation residue 3"]:
+    return model.decode(_nodes(model))
+
+
+def _nodes(model: CryoSphere) -> Float[Tensor, "node latent"]:
+    return prior_nodes(_NODES.get(model.latent_dim, _MANY_NODES), model.latent_dim).to(model.device)
+
+
+def mean_motions(motions: SegmentMotions) -> SegmentMotions:
+    """Mean motion of every segment over some conformations: mean translation, dominant quaternion (batch of 1)."""
+    quat = motions.rotation_quat
+    moment = torch.einsum("bsi,bsj->sij", quat, quat)
+    dominant = torch.linalg.eigh(moment)[1][..., -1]
+    dominant = dominant * torch.where(dominant[:, :1] < 0, -1.0, 1.0)
+    return SegmentMotions(normalise_quat(dominant)[None], motions.translation.mean(0, keepdim=True))
+
+
+@torch.no_grad()
+def frozen_conformations(model: CryoSphere, segments: Iterable[int]) -> Float[Tensor, "conformation residue 3"]:
+    """Conformations over the prior with some segments kept at their mean motion."""
+    motions = model.decoder(_nodes(model))
+    mean = mean_motions(motions)
+    quat, translation = motions.rotation_quat.clone(), motions.translation.clone()
+    chosen = list(segments)
+    quat[:, chosen], translation[:, chosen] = mean.rotation_quat[:, chosen], mean.translation[:, chosen]
+    moved = residue_motions(
+        SegmentMotions(quat, translation), model.segment_weights(), model.nominal_positions, model.config.model.motion
+    )
+    return move_residues(model.nominal_positions, *moved)
+
+
+def is_better(
+    richer: Float[np.ndarray, " image"], simpler: Float[np.ndarray, " image"], floor: Float[np.ndarray, " image"]
+) -> bool:
+    """Whether a richer model explains held-out images better by enough: 2 standard errors, 2 % of the gain so far.
+
+    ``floor`` is the log-likelihood without motion.
+    """
+    gain = richer - simpler
+    least = _LEAST_SHARE * max(float((simpler - floor).mean()), 0.0)
+    return float(gain.mean()) > max(_STANDARD_ERRORS * float(gain.std()) / math.sqrt(len(gain)), least)
+
+
+def candidate_bodies(
+    model: CryoSphere,
+    images: ParticleImages,
+    rows: Int[np.ndarray, " image"],
+    level: Level,
+    generator: torch.Generator,
+) -> tuple[list[Int[np.ndarray, " residue"]], list[Tried]]:
+    """Merge patches that move as one, and name the divisions worth fitting.
+
+    On the way from all patches to one body, every merging costs held-out images some of what the motion had gained
+    them, much of which a fit wins back. Candidates are the fewest bodies that cost at most 10 %, 3 % and 1 %.
+
+    Returns
+    -------
+    candidates : list of int arrays of shape (residue,)
+        Body of every residue; fewest bodies first, without repeats.
+    tried : list of Tried
+        Numbers of bodies on the way, most first: every one up to 6, then every fourth.
+    """
+    floor = float(still_evidence(model, images, rows, level).mean())
+    path = [step for step in merging_path(model, generator) if _worth_trying(int(step[0].max()) + 1)]
+    evidences = []
+    for labels, _ in path:
+        merged = with_bodies(model, labels, model.latent_dim, generator).eval()
+        evidences.append(held_out_evidence(merged, images, rows, level))
+    means = np.array([evidence.mean() for evidence in evidences])
+    best = int(means.argmax())
+    gain = max(float(means[best]) - floor, 0.0)
+    chosen = []
+    for share in _CANDIDATE_LOSSES:
+        number = int(np.flatnonzero(means >= means[best] - share * gain)[-1])
+        if number not in chosen:
+            chosen.append(number)
+    tried = [
+        Tried(
+            "merging",
+            model.latent_dim,
+            int(labels.max()) + 1,
+            float(evidence.mean()),
+            float((evidences[best] - evidence).std() / math.sqrt(len(rows))),
+            rmsd,
+            number in chosen,
+        )
+        for number, ((labels, rmsd), evidence) in enumerate(zip(path, evidences, strict=True))
+    ]
+    return [path[number][0] for number in chosen], tried
+
+
+def _worth_trying(n_bodies: int) -> bool:
+    return n_bodies <= 6 or n_bodies % 4 == 0
+
+
+def simplest_good(
+    evidences: list[Float[np.ndarray, " image"]], floor: Float[np.ndarray, " image"]
+) -> int:
+    """First of some models, simplest first, that none of the others is clearly better than (:func:`is_better`)."""
+    for number, evidence in enumerate(evidences):
+        if not any(is_better(other, evidence, floor) for other in evidences[number + 1 :]):
+            return number
+    return len(evidences) - 1
+
+
+def segment_support(
+    model: CryoSphere, images: ParticleImages, rows: Int[np.ndarray, " image"]
+) -> dict[str, Any]:
+    """Judge the motion on held-out images: of the whole, and of every segment on its own.
+
+    A segment's motion is judged by what the images lose if it is kept at its mean; the whole by what they lose if all
+    are. Motions without support are stilled, one by one or as a whole, for an invented motion is worse than none.
+
+    Returns
+    -------
+    dict
+        ``evidence`` of model, still structure and nominal structure (nats per image); ``gain`` and
+        ``standard_errors`` of the motion; ``motion`` (``supported``, ``weak`` or ``not supported``); ``segments``: the
+        same for each.
+    """
+    level = model.renderer.level()
+    segments = _still_unsupported(model, images, rows)
+    full = held_out_evidence(model, images, rows, level)
+    still = still_evidence(model, images, rows, level)
+    nominal = marginal_evidence(model, images, rows, model.nominal_positions[None], level)
+    segments = []
+    verdict = {
+        "evidence": {name: float(e.mean()) for name, e in (("model", full), ("still", still), ("nominal", nominal))},
+        **_support(full - still),
+        "n_images": len(rows),
+        "segments": segments,
+    }
+    if verdict["motion"] == "not supported":
+        make_still(model)
+    return verdict
+
+
+def _still_unsupported(
+    model: CryoSphere, images: ParticleImages, rows: Int[np.ndarray, " image"]
+) -> list[dict[str, Any]]:
+    """Support of every segment's motion; motions without any are stilled, the least supported first."""
+    level = model.renderer.level(model.renderer.band_at(_SEGMENT_RESOLUTION))
+    moving = held_out_evidence(model, images, rows, level)
+    segments = []
+    for number, name in enumerate(model.segmentation.names):
+        frozen = marginal_evidence(model, images, rows, frozen_conformations(model, [number]), level)
+        segments.append({"name": name, **_support(moving - frozen)})
+    for number in sorted(range(len(segments)), key=lambda number: segments[number]["standard_errors"]):
+        if segments[number]["motion"] != "not supported":
+            continue
+        frozen = marginal_evidence(model, images, rows, frozen_conformations(model, [number]), level)
+        if _support(moving - frozen)["motion"] == "not supported":
+            make_still(model, [number])
+            moving = frozen
+    return segments
+
+
+def _support(gain: Float[np.ndarray, " image"]) -> dict[str, Any]:
+    error = float(gain.std()) / math.sqrt(len(gain))
+    z = float(gain.mean()) / error if error > 0 else 0.0
+    word = "supported" if z > _SUPPORTED else "weak" if z > _WEAK else "not supported"
+    return {"gain": float(gain.mean()), "standard_errors": round(z, 2), "motion": word}
+
+
+@torch.no_grad()
+def make_still(model: CryoSphere, segments: Iterable[int] | None = None) -> None:
+    """Give some segments, by default all, the same motion at every latent: their mean over the prior."""
+    decoder = model.decoder
+    mean = mean_motions(decoder(_nodes(model)))
+    offset = mean.translation.new_tensor([1.0, 0.0, 0.0, 0.0])
+    wanted = torch.cat([mean.translation[0], mean.rotation_quat[0] - offset], dim=-1) / decoder.unit
+    numbers = wanted.shape[1]
+    for segment in range(decoder.n_segments) if segments is None else segments:
+        rows = slice(segment * numbers, (segment + 1) * numbers)
+        decoder.network[-1].weight[rows] = 0.0
+        decoder.network[-1].bias[rows] = 0.0
+        decoder.static[rows] = wanted[segment]
+
+
+@torch.no_grad()
+def residual_noise(
+    model: CryoSphere, images: ParticleImages, rows: Int[np.ndarray, " image"]
+) -> Float[Tensor, "group shell"]:
+    """Power that is left per shell in whitened images after each one's most likely conformation, 1 for noise alone.
+
+    NaN for optics groups that have fewer than 32 of the given rows.
+    """
+    level = model.renderer.level()
+    shells = shell_index(model.box_size).flatten()
+    table = model.renderer.table(_prior_conformations(model), level)
+    total = torch.zeros(len(images.noise_power), images.noise_power.shape[1], dtype=torch.float64)
+    count = torch.zeros(len(images.noise_power), dtype=torch.long)
+    weight = torch.full((model.box_size // 2 + 1,), 2.0)
+    weight[0] = 1.0
+    weight = weight.expand(model.box_size, -1).flatten().double()
+    for start in range(0, len(rows), _BATCH):
+        batch = images.batch(rows[start : start + _BATCH]).to(model.device)
+        prepared = model.renderer.prepare(batch, level)
+        overlap, power = model.renderer.overlaps(prepared, table)
+        best = log_likelihood_ratio(overlap, power).argmax(1)
+        scale = (overlap.gather(1, best[:, None]) / power.gather(1, best[:, None]).clamp_min(1e-30)).clamp_min(0.0)
+        rendered = model.renderer.render_fourier(prepared, model.decode(_nodes(model)[best]))
+        residual = image_to_fourier(batch.images) - scale[..., None] * rendered
+        squares = (residual.abs() ** 2 / model.box_size**2).flatten(1).cpu().double() * weight
+        for group in torch.unique(batch.optics_group).tolist():
+            chosen = squares[batch.optics_group.cpu() == group]
+            total[group] += torch.zeros_like(total[group]).index_add(0, shells, chosen.sum(0))
+            count[group] += len(chosen)
+    members = torch.zeros(total.shape[1], dtype=torch.float64).index_add(0, shells, weight)
+    power = total / members / count.clamp_min(1)[:, None]
+    power[:, 0] = power[:, 1]
+    return torch.where(count[:, None] >= 32, power, torch.nan).float()

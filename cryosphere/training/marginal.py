@@ -1,0 +1,513 @@
+"""Training on the marginal likelihood: ``train → _run_stage → _run_block → _step``, resumed bit for bit."""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from cryosphere.config import Config, dump_config
+from cryosphere.errors import RunError
+from cryosphere.inference.poses import refine_poses
+from cryosphere.model.bodies import BodySegmentation
+from cryosphere.model.losses import estimate_contrast
+from cryosphere.model.mixture import Candidates, EncodedImages, compare
+from cryosphere.model.regrouping import with_bodies
+from cryosphere.model.vae import Architecture, CryoSphere
+from cryosphere.particles.dataset import ParticleImages
+from cryosphere.particles.selection import split_held_out
+from cryosphere.runs.checkpoints import load_checkpoint, save_checkpoint
+from cryosphere.runs.layout import RunLayout
+from cryosphere.training.evidence import (
+    Tried,
+    candidate_bodies,
+    held_out_evidence,
+    residual_noise,
+    segment_support,
+    simplest_good,
+    still_evidence,
+)
+from cryosphere.training.metrics import EventWriter, MetricsFile
+from cryosphere.training.stages import Stage, n_nodes, n_own_samples, plan, rate_factor
+
+# Held-out images that decide between models; training images stand in where none are held out.
+_MOST_JUDGES = 1000
+# Values of images held at a time.
+_BLOCK_VALUES = 30_000_000
+
+
+@dataclass
+class Progress:
+    """Where training stands; with weights, optimiser and generator the whole state.
+
+    ``stage`` counts finished stages, ``block`` the finished blocks of the running one, ``visits`` all images seen,
+    ``sums`` the running stage's loss terms summed over images; ``epoch`` numbers the records of the metrics.
+    """
+
+    stage: int = 0
+    block: int = 0
+    visits: int = 0
+    epoch: int = 0
+    sums: dict[str, float] = field(default_factory=dict)
+    images: int = 0
+    seconds: float = 0.0
+    best_loss: float | None = None
+    best_epoch: int | None = None
+    tried: list[dict[str, Any]] = field(default_factory=list)
+    verdict: dict[str, Any] = field(default_factory=dict)
+
+
+class MarginalTrainer:
+    """Train a model on the marginal likelihood of the rows that are not held out.
+
+    In a block of images, conformations at latents spread over the prior are compared with every image; the gradient
+    of ``log Σ_k π_k p(y | z_k)`` is then taken, image by image, at one conformation drawn with its posterior
+    probability, which has that gradient as its expectation.
+
+    Parameters
+    ----------
+    model : CryoSphere
+        On the device to train on.
+    images : ParticleImages
+    config : Config
+    layout : RunLayout
+        Of a folder that exists.
+    fingerprint : str
+        Of the inputs, stored in every checkpoint.
+    show_progress : bool
+        Progress bar on stderr.
+    """
+
+    def __init__(
+        self,
+        model: CryoSphere,
+        images: ParticleImages,
+        config: Config,
+        layout: RunLayout,
+        fingerprint: str,
+        show_progress: bool = True,
+    ) -> None:
+        self.model, self.images, self.config, self.layout = model, images, config, layout
+        self.fingerprint, self.show_progress = fingerprint, show_progress
+        training = config.training
+        self.training_rows, self.held_out_rows = split_held_out(
+            images.table.stack_index, images.table.image_index, training.held_out, training.seed
+        )
+        judges = self.held_out_rows if len(self.held_out_rows) else self.training_rows
+        spread = np.linspace(0, len(judges) - 1, min(len(judges), _MOST_JUDGES)).astype(int)
+        self.judges = judges[np.unique(spread)]
+        model.n_training = len(self.training_rows)
+        segments = config.segments
+        divides = segments.n_segments == "auto" and not segments.regions and segments.method != "chain"
+        self.stages = plan(config, len(self.training_rows), divides)
+        self.generator = torch.Generator().manual_seed(training.seed)
+        self.progress = Progress()
+        self.fork: dict[str, Any] | None = None
+        self.rivals: list[dict[str, Any]] = []
+        self.candidates: list[torch.Tensor] = []
+        self.optimiser: torch.optim.Optimizer | None = None
+        self.metrics = MetricsFile(layout.metrics)
+        self.events: EventWriter | None = None
+        self._order: tuple[int, np.ndarray] | None = None
+        self._last_saved = time.monotonic()
+
+    def train(self) -> Progress:
+        """Run the stages that are left.
+
+        Raises
+        ------
+        RunError
+            A loss term is not finite; the last checkpoint is from before.
+        """
+        self.metrics.keep_until(self.progress.epoch)
+        self.events = EventWriter(self.layout.tensorboard) if self.config.output.tensorboard else None
+        total = sum(stage.visits for stage in self.stages)
+        with tqdm(
+            total=total,
+            initial=min(self.progress.visits, total),
+            desc="train",
+            unit="image",
+            disable=not self.show_progress,
+            mininterval=0.5 if sys.stderr.isatty() else 20.0,
+            dynamic_ncols=True,
+        ) as bar:
+            while self.progress.stage < len(self.stages):
+                self._run_stage(self.stages[self.progress.stage], bar)
+        if not self.progress.verdict:
+            self._judge()
+        if self.events is not None:
+            self.events.close()
+        return self.progress
+
+    def _run_stage(self, stage: Stage, bar: tqdm) -> None:
+        bar.set_description(stage.name)
+        if stage.kind == "merge":
+            self._merge_patches(stage)
+        elif stage.kind == "refine":
+            self._refine_noise_and_poses(stage)
+        else:
+            self._fit(stage, bar)
+        self.progress.stage += 1
+        self.progress.block = 0
+        self.optimiser = None
+        self.save()
+        self._last_saved = time.monotonic()
+
+    def _fit(self, stage: Stage, bar: tqdm) -> None:
+        """Blocks of a stage, from the one where it stands; a record of the metrics at the end, or every epoch."""
+        if stage.kind == "bodies" and stage.candidate >= len(self.candidates):
+            return
+        if self.progress.block == 0:
+            self._begin(stage)
+        size = self._block_size(stage)
+        n_blocks = math.ceil(stage.visits / size)
+        if self.optimiser is None:
+            self.optimiser = self._make_optimiser(stage)
+        self.model.train()
+        while self.progress.block < n_blocks:
+            started = time.monotonic()
+            self._run_block(stage, n_blocks, self._next_rows(size), bar)
+            self.progress.seconds += time.monotonic() - started
+            self.progress.block += 1
+            if self.progress.block == n_blocks or self.progress.images >= len(self.training_rows):
+                self._record(stage)
+            if time.monotonic() - self._last_saved > 60 * self.config.training.checkpoint_minutes:
+                self.save()
+                self._last_saved = time.monotonic()
+        self._end(stage)
+
+    def _begin(self, stage: Stage) -> None:
+        """Put the model that a stage compares with others in place of the present one."""
+        if stage.kind == "trial":
+            self.rivals = [self._snapshot()]
+            start = self._restored(self.fork)
+            self.model = with_bodies(start, None, start.latent_dim + 1, self.generator)
+        elif stage.kind == "bodies":
+            start = self._restored(self.fork)
+            labels = self.candidates[stage.candidate].numpy()
+            self.model = with_bodies(start, labels, start.latent_dim, self.generator)
+        elif stage.resolution is None and isinstance(self.model.segmentation, BodySegmentation):
+            labels = self.model.segmentation.labels()
+            if len(np.unique(labels[labels >= 0])) == self.model.segmentation.n_segments:
+                self.model = with_bodies(self.model, labels, self.model.latent_dim, self.generator)
+
+    def _end(self, stage: Stage) -> None:
+        """Compare a stage's model with its rivals once all are there; keep what others start from."""
+        if stage.kind == "trial":
+            self._settle("latent dimension", stage)
+        elif stage.kind == "bodies":
+            if stage.candidate == len(self.candidates) - 1:
+                self._settle("segments", stage)
+            else:
+                self.rivals.append(self._snapshot())
+        elif stage.kind == "latent" and self.fork is None:
+            self.fork = self._snapshot()
+
+    def _run_block(self, stage: Stage, n_blocks: int, rows: np.ndarray, bar: tqdm) -> None:
+        """Compare a block of images with shared conformations, then take its optimiser steps."""
+        batch = self.images.batch(rows).to(self.model.device)
+        level = self._level(stage)
+        with torch.no_grad():
+            prepared = self.model.renderer.prepare(batch, level)
+        contrast = self.model.contrast_prior(batch.optics_group)
+        latent = candidates = None
+        if stage.kind != "still":
+            encoded = self._proposals(batch)
+            candidates = compare(
+                self.model,
+                prepared,
+                max(4, round(stage.node_share * n_nodes(self.config, self.model.latent_dim))),
+                self.generator,
+                contrast,
+                encoded and EncodedImages(*(part.detach() for part in encoded)),
+                n_own_samples(self.config, self.model.latent_dim) if encoded else 0,
+            )
+            chosen = torch.multinomial(candidates.weights.cpu(), 1, generator=self.generator)[:, 0]
+            chosen = chosen.to(self.model.device)
+            latent = candidates.latent[torch.arange(len(rows), device=chosen.device), chosen]
+            self._update_contrast(batch.optics_group, candidates)
+            if encoded is not None:
+                self._teach_encoder(encoded, candidates)
+        size = self.config.training.batch_size
+        n_steps = math.ceil(len(rows) / size)
+        for step in range(n_steps):
+            part = slice(step * size, (step + 1) * size)
+            fraction = (self.progress.block + step / n_steps) / n_blocks
+            terms = self._step(
+                stage,
+                fraction,
+                prepared.take(part),
+                None if latent is None else latent[part],
+                contrast and contrast.take(part),
+            )
+            count = len(rows[part])
+            for name, value in terms.items():
+                self.progress.sums[name] = self.progress.sums.get(name, 0.0) + count * value
+            self.progress.images += count
+            bar.update(count)
+        if candidates is not None:
+            marginal = float(candidates.marginal.sum())
+            self.progress.sums["marginal"] = self.progress.sums.get("marginal", 0.0) - marginal
+        self.progress.visits += len(rows)
+        self._show(stage, bar)
+
+    def _step(self, stage, fraction, prepared, latent, contrast) -> dict[str, float]:
+        """One optimiser step; stops before it if the loss is not finite."""
+        model, config = self.model, self.config
+        factor = rate_factor(fraction)
+        for group in self.optimiser.param_groups:
+            group["lr"] = group["base_lr"] * factor
+        weights = model.segmentation.weights(model.segmentation.sample(self.generator))
+        if latent is None:
+            conformations = model.decode(torch.zeros(1, model.latent_dim, device=model.device), weights, still=True)
+            positions = conformations.expand(len(prepared.images), -1, -1)
+        else:
+            unique, place = torch.unique(latent, dim=0, return_inverse=True)
+            conformations = model.decode(unique, weights)
+            positions = conformations[place]
+        continuity, clash = model.geometry(conformations)
+        segment_prior = config.loss.kl_segmentation * sum(model.segmentation.kl()) / model.n_training
+        terms = {
+            "data": -model.log_likelihood(prepared, positions, contrast).mean(),
+            "kl_segmentation": segment_prior,
+            "continuity": stage.geometry * continuity,
+            "clash": stage.geometry * clash,
+        }
+        total = sum(terms.values())
+        if not torch.isfinite(total):
+            self._refuse_non_finite(stage, terms)
+        self.optimiser.zero_grad(set_to_none=True)
+        total.backward()
+        if config.training.gradient_clip is not None:
+            torch.nn.utils.clip_grad_norm_(model.decoder.parameters(), config.training.gradient_clip)
+        self.optimiser.step()
+        return {name: value.item() for name, value in terms.items()} | {"total": total.item()}
+
+    def _proposals(self, batch) -> tuple[torch.Tensor, torch.Tensor] | None:
+        """The encoder's mean and log-std of the images, where it takes part."""
+        if n_own_samples(self.config, self.model.latent_dim) == 0:
+            return None
+        return self.model.encoder(batch)
+
+    def _teach_encoder(self, encoded: tuple[torch.Tensor, torch.Tensor], candidates: Candidates) -> None:
+        """One step of the encoder towards the weights of the candidates: the cross-entropy of q(z | image) to them."""
+        proposals = EncodedImages(*encoded)
+        loss = -(candidates.weights * proposals.log_density(candidates.latent)).sum(1).mean()
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.model.encoder.parameters(), 10.0)
+        self.optimiser.step()
+
+    @torch.no_grad()
+    def _update_contrast(self, group: torch.Tensor, candidates: Candidates) -> None:
+        """Distribution of contrasts in every optics group, from each image's most likely shared conformation."""
+        shared = candidates.log_likelihood[:, : candidates.overlap.shape[1]]
+        best = shared.argmax(1, keepdim=True)
+        overlap, power = candidates.overlap.gather(1, best)[:, 0], candidates.power.gather(1, best)[:, 0]
+        for number in torch.unique(group).tolist():
+            rows = group == number
+            if rows.sum() < 32:
+                continue
+            found = torch.stack(estimate_contrast(overlap[rows], power[rows]))
+            before = self.model.contrast[number]
+            if found[0] > 0:
+                known = torch.isfinite(before).all()
+                self.model.contrast[number] = 0.7 * before + 0.3 * found if known else found
+
+    def _merge_patches(self, stage: Stage) -> None:
+        candidates, tried = candidate_bodies(self.model, self.images, self.judges, self._level(stage), self.generator)
+        self.candidates = [torch.from_numpy(labels) for labels in candidates]
+        self.progress.tried += [asdict(item) for item in tried]
+        self.fork = self._snapshot()
+
+    def _settle(self, what: str, stage: Stage) -> None:
+        """Of the rivals and the present model, simplest first, keep the simplest that held-out images do not miss."""
+        models = [*map(self._restored, self.rivals), self.model]
+        level = self._level(stage)
+        evidences = [held_out_evidence(model.eval(), self.images, self.judges, level) for model in models]
+        kept = simplest_good(evidences, still_evidence(models[0], self.images, self.judges, level))
+        best = evidences[int(np.argmax([evidence.mean() for evidence in evidences]))]
+        for number, (model, evidence) in enumerate(zip(models, evidences, strict=True)):
+            error = float((best - evidence).std() / math.sqrt(len(best)))
+            shape = model.architecture
+            self.progress.tried.append(
+                asdict(Tried(what, shape.latent_dim, shape.n_segments, float(evidence.mean()), error, 0.0, number == kept))
+            )
+        self.model, self.rivals = models[kept], []
+
+    def _refine_noise_and_poses(self, stage: Stage) -> None:
+        self.model.eval()
+        self.images.refine_noise(residual_noise(self.model, self.images, self.judges))
+        self._refine_poses(self._level(stage))
+
+    def _refine_poses(self, level) -> None:
+        if self.config.particles.refine_poses:
+            refine_poses(self.model, self.images, level, self.config.particles, self.show_progress)
+
+    def _judge(self) -> None:
+        """Last words: what the held-out images say of the motion; without support the model is made still."""
+        self.model.eval()
+        self._refine_poses(self.model.renderer.level())
+        self.progress.verdict = segment_support(self.model, self.images, self.judges)
+        self.save()
+        self.save(self.layout.best_checkpoint)
+
+    def _level(self, stage: Stage):
+        renderer = self.model.renderer
+        return renderer.level(None if stage.resolution is None else renderer.band_at(stage.resolution))
+
+    def _block_size(self, stage: Stage) -> int:
+        per_image = 3 * self._level(stage).size ** 2
+        fitting = max(self.config.training.batch_size, _BLOCK_VALUES // per_image)
+        return min(stage.block, fitting, len(self.training_rows))
+
+    def _next_rows(self, count: int) -> np.ndarray:
+        """The next training rows, from permutations that follow each other, a function of seed and place alone."""
+        n_training = len(self.training_rows)
+        taken = []
+        place = self.progress.visits
+        while count > 0:
+            epoch, offset = divmod(place, n_training)
+            if self._order is None or self._order[0] != epoch:
+                generator = np.random.default_rng([self.config.training.seed, epoch])
+                self._order = (epoch, generator.permutation(self.training_rows))
+            part = self._order[1][offset : offset + count]
+            taken.append(part)
+            place, count = place + len(part), count - len(part)
+        return np.concatenate(taken)
+
+    def _make_optimiser(self, stage: Stage) -> torch.optim.Optimizer:
+        training, model = self.config.training, self.model
+        rates = {
+            "decoder": training.learning_rate * stage.rate,
+            "segmentation": 0.0 if stage.kind == "still" else training.segmentation_learning_rate * stage.segment_rate,
+            "encoder": training.learning_rate,
+        }
+        return torch.optim.Adam(
+            [
+                {"params": list(getattr(model, name).parameters()), "lr": rate, "base_lr": rate}
+                for name, rate in rates.items()
+            ]
+        )
+
+    def _record(self, stage: Stage) -> None:
+        """Append what the stage, or an epoch of it, came to; keep the weights if they are the best at full resolution."""
+        progress = self.progress
+        progress.epoch += 1
+        self.model.eval()
+        evidence = (still_evidence if stage.kind == "still" else held_out_evidence)(
+            self.model, self.images, self.judges, self._level(stage)
+        )
+        self.model.train()
+        held_out = {"data": -float(evidence.mean()), "total": -float(evidence.mean())}
+        record = {
+            "epoch": progress.epoch,
+            "stage": stage.name,
+            "resolution": round(self.model.renderer.edge / self._level(stage).band, 2),
+            "step": progress.visits,
+            "learning_rate": self.optimiser.param_groups[0]["lr"],
+            "n_segments": self.model.segmentation.n_segments,
+            "latent_dim": self.model.latent_dim,
+            "train": {name: value / progress.images for name, value in progress.sums.items()},
+            "held_out": held_out,
+            "images_per_second": round(progress.images / max(progress.seconds, 1e-9), 1),
+            "seconds": round(progress.seconds, 2),
+        }
+        progress.sums, progress.images, progress.seconds = {}, 0, 0.0
+        self.metrics.append(record)
+        if self.events is not None:
+            self.events.write(record)
+        if stage.kind == "latent" and stage.resolution is None:
+            if progress.best_loss is None or held_out["total"] < progress.best_loss:
+                progress.best_loss, progress.best_epoch = held_out["total"], progress.epoch
+
+    def _show(self, stage: Stage, bar: tqdm) -> None:
+        sums, images = self.progress.sums, max(self.progress.images, 1)
+        shown = {"segments": self.model.segmentation.n_segments, "d": self.model.latent_dim}
+        for name, label in (("marginal", "-log p"), ("data", "data"), ("continuity", "cont"), ("clash", "clash")):
+            if name in sums:
+                shown[label] = f"{sums[name] / images:.4g}"
+        bar.set_postfix(shown, refresh=False)
+
+    def _refuse_non_finite(self, stage: Stage, terms: dict[str, torch.Tensor]) -> None:
+        bad = [name for name, value in terms.items() if not torch.isfinite(value)]
+        raise RunError(
+            f"training stopped in stage '{stage.name}', block {self.progress.block + 1}, before the optimiser step: "
+            f"{', '.join(bad) or 'the loss'} is not finite; try a smaller training.learning_rate."
+        )
+
+    def _snapshot(self) -> dict[str, Any]:
+        return {"architecture": asdict(self.model.architecture), "model": _copied(self.model.state_dict())}
+
+    def _restored(self, snapshot: dict[str, Any]) -> CryoSphere:
+        """A model with the shape and weights of a snapshot."""
+        model = CryoSphere(
+            self.model.structure,
+            self.model.n_particles,
+            self.model.box_size,
+            self.model.pixel_size,
+            self.config,
+            Architecture(**snapshot["architecture"]),
+            n_groups=len(self.model.contrast),
+        )
+        model.load_state_dict(snapshot["model"])
+        model.n_training = self.model.n_training
+        return model.to(self.model.device)
+
+    def save(self, path: Path | None = None) -> None:
+        """Write a checkpoint, by default the one to resume from."""
+        save_checkpoint(path or self.layout.last_checkpoint, self.state())
+
+    def state(self) -> dict[str, Any]:
+        """Everything that training depends on from here on."""
+        return {
+            **self._snapshot(),
+            "optimiser": self.optimiser and self.optimiser.state_dict(),
+            "generator": self.generator.get_state(),
+            "config": dump_config(self.config),
+            "fingerprint": self.fingerprint,
+            "fork": self.fork,
+            "rivals": self.rivals,
+            "candidates": self.candidates,
+            "noise_power": self.images.noise_power,
+            "pose_rotvec": self.images.pose_rotvec,
+            "pose_shift": self.images.pose_shift,
+            **vars(self.progress),
+        }
+
+    def resume(self) -> None:
+        """Continue from the run folder's last checkpoint.
+
+        Raises
+        ------
+        RunError
+            There is none, or it belongs to other inputs.
+        """
+        state = load_checkpoint(self.layout.last_checkpoint)
+        if state.get("fingerprint") != self.fingerprint:
+            raise RunError(
+                f"{self.layout.last_checkpoint}: was made from other inputs than the particles and structure given now "
+                "(their contents differ); resume with the same files, or train into a new folder."
+            )
+        self.progress = Progress(**{name: state[name] for name in vars(self.progress)})
+        self.fork, self.rivals, self.candidates = state["fork"], state["rivals"], state["candidates"]
+        self.model = self._restored(state)
+        if state["optimiser"] is not None:
+            self.optimiser = self._make_optimiser(self.stages[self.progress.stage])
+            self.optimiser.load_state_dict(state["optimiser"])
+        self.generator.set_state(state["generator"])
+        self.images.noise_power = state["noise_power"]
+        self.images.pose_rotvec, self.images.pose_shift = state["pose_rotvec"], state["pose_shift"]
+        for stray in self.layout.last_checkpoint.parent.glob(".*.partial*"):
+            stray.unlink()  # half-written when the run was killed
+
+
+def _copied(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {name: value.detach().clone() for name, value in state.items()}

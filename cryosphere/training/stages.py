@@ -1,0 +1,114 @@
+"""The plan of a training run on the marginal likelihood: coarse to fine, few freedoms to many to few."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from cryosphere.config import Config
+
+# Resolutions (Å) of the coarse stages.
+_COARSEST, _COARSE, _MIDDLE = 28.0, 18.0, 14.0
+# Images seen in a coarse stage, steps of a static one, images seen at full resolution where epochs are not given.
+_COARSE_VISITS, _STATIC_STEPS, _FINE_VISITS = 4096, 60, 18_000
+# Images compared with one set of conformations.
+_COARSE_BLOCK, _FINE_BLOCK = 512, 1024
+# Weight of the geometry terms before the last stage: bodies that are not yet right must be able to part.
+_LOOSE_GEOMETRY = 0.1
+# Divisions that are fitted and compared.
+MOST_CANDIDATES = 3
+_USUAL_NODES = {1: 32, 2: 96}
+_MANY_NODES = 128
+_USUAL_OWN_SAMPLES = 4
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stretch of training with its own optimiser.
+
+    Attributes
+    ----------
+    name : str
+        For the user and the metrics.
+    kind : str
+        ``still``: one structure for all images; ``latent``: the marginal likelihood; ``trial``: that, in one more
+        latent dimension, kept if the held-out images gain; ``choose``: the number of bodies is chosen, no steps;
+        ``refine``: noise spectra and, if wanted, poses are refined, no steps.
+    resolution : float, optional
+        Å; None is full resolution.
+    visits : int
+        Images to be seen.
+    block : int
+        Images compared with one set of conformations.
+    rate, segment_rate, geometry : float
+        Factors of the learning rates and of the geometry's weights.
+    node_share : float
+        Factor of the number of shared conformations.
+    candidate : int
+        Of ``bodies``: which.
+    """
+
+    name: str
+    kind: Literal["still", "latent", "trial", "merge", "bodies", "refine"]
+    resolution: float | None
+    visits: int = 0
+    block: int = _COARSE_BLOCK
+    rate: float = 1.0
+    segment_rate: float = 1.0
+    geometry: float = 1.0
+    node_share: float = 1.0
+    candidate: int = 0
+
+
+def plan(config: Config, n_training: int, divides: bool) -> list[Stage]:
+    """Stages of a run.
+
+    Parameters
+    ----------
+    config : Config
+    n_training : int
+        Images to train on.
+    divides : bool
+        Whether the number of bodies is to be chosen.
+    """
+    epochs = config.training.epochs or max(1, math.ceil(_FINE_VISITS / n_training))
+    still = _STATIC_STEPS * config.training.batch_size
+    stages = [
+        Stage("static fit", "still", _COARSEST, still, rate=3.0),
+        Stage("static fit", "still", _COARSE, still // 2, rate=2.0),
+        Stage("open the latent", "latent", _COARSEST, _COARSE_VISITS, 512, 3.0, 0.0, _LOOSE_GEOMETRY, 0.5),
+        Stage("find bodies", "latent", _COARSE, _COARSE_VISITS, 512, 3.0, 0.5, _LOOSE_GEOMETRY),
+    ]
+    if config.model.latent_dim == "auto":
+        stages.append(
+            Stage("try another dimension", "trial", _COARSE, _COARSE_VISITS, 512, 3.0, 0.5, _LOOSE_GEOMETRY)
+        )
+    fit = Stage("fit bodies", "latent", _MIDDLE, _COARSE_VISITS, 512, 1.7, 1.0, _LOOSE_GEOMETRY)
+    if divides:
+        stages.append(Stage("merge what moves as one", "merge", _COARSE))
+        stages += [replace(fit, kind="bodies", candidate=number) for number in range(MOST_CANDIDATES)]
+    else:
+        stages.append(fit)
+    stages += [
+        Stage("refine noise and poses", "refine", _MIDDLE),
+        Stage("full resolution", "latent", None, epochs * n_training, _FINE_BLOCK),
+    ]
+    return stages
+
+
+def n_nodes(config: Config, latent_dim: int) -> int:
+    """Conformations shared by the images of a block."""
+    return config.training.n_nodes or _USUAL_NODES.get(latent_dim, _MANY_NODES)
+
+
+def n_own_samples(config: Config, latent_dim: int) -> int:
+    """Further conformations for every image, from the encoder."""
+    if config.training.own_samples is not None:
+        return config.training.own_samples
+    return 0 if latent_dim in _USUAL_NODES else _USUAL_OWN_SAMPLES
+
+
+def rate_factor(fraction: float) -> float:
+    """Learning-rate factor after a share of a stage's steps: up over the first tenth, then a cosine down to 5 %."""
+    return min(1.0, 10 * fraction + 1e-3) * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * fraction)))
