@@ -26,6 +26,9 @@ class ParticlesConfig(_Section):
         None, strict=False, description="where to look for stacks that are not beside the STAR"
     )
     invert: bool = Field(False, description="true if protein is dark in the images")
+    half_set: Literal[1, 2] | None = Field(
+        None, description="train on one of two independent halves (rlnRandomSubset, else random); null: on all"
+    )
     refine_poses: bool = Field(False, description="refine small errors of rotation and shift, particle by particle")
     rotation_error: float = Field(
         3.0, gt=0, le=20, description="refine_poses: expected size (rms) of rotation errors, degrees"
@@ -78,9 +81,7 @@ class SegmentsConfig(_Section):
         default_factory=list, description="named regions, each with its own n_segments; the rest stays fixed"
     )
     temperature: float = Field(0.05, gt=0, description="method chain: softness of the segment boundaries (τ)")
-    prior_std: float = Field(
-        10.0, gt=0, description="method chain: prior std of segment centres and widths, residues"
-    )
+    prior_std: float = Field(10.0, gt=0, description="method chain: prior std of segment centres and widths, residues")
 
 
 class ModelConfig(_Section):
@@ -140,12 +141,14 @@ class TrainingConfig(_Section):
     )
     batch_size: int = Field(32, ge=1, description="images per optimiser step")
     n_nodes: Annotated[int, Field(ge=4)] | None = Field(
-        None, description="objective marginal: conformations shared by the images; null: 32, 96 and 128 for 1, 2, more"
-        " dimensions"
+        None,
+        description="objective marginal: conformations shared by the images; null: 32, 96 and 128 for 1, 2, more"
+        " dimensions",
     )
     own_samples: Annotated[int, Field(ge=0)] | None = Field(
-        None, description="objective marginal: further conformations for each image, from the encoder; null: 0 up to 2 "
-        "dimensions, else 4"
+        None,
+        description="objective marginal: further conformations for each image, from the encoder; null: 0 up to 2 "
+        "dimensions, else 4",
     )
     learning_rate: float = Field(3e-3, gt=0, description="encoder and decoder")
     segmentation_learning_rate: float = Field(3e-2, gt=0, description="segments")
@@ -170,7 +173,8 @@ class InferenceConfig(_Section):
         description="weights: likelihood of each image over conformations shared by all; encoder: q(z|image)",
     )
     n_conformations: Annotated[int, Field(ge=2)] | None = Field(
-        None, description="conformations that every image is compared with; null: 96, 256 and 256 for 1, 2, more dimensions"
+        None,
+        description="conformations that every image is compared with; null: 96, 256 and 256 for 1, 2, more dimensions",
     )
 
 

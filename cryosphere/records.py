@@ -135,6 +135,8 @@ class ParticleTable:
     box_size : int, pixels. pixel_size : float, Å.
     notes : tuple of str
         What the reader wants the user to know (warnings), one sentence each.
+    half_set : int array of shape (particle,), optional
+        1 or 2, the half of a gold-standard refinement that the particle belonged to (``rlnRandomSubset``).
     """
 
     source: Path
@@ -157,6 +159,7 @@ class ParticleTable:
     box_size: int
     pixel_size: float
     notes: tuple[str, ...] = ()
+    half_set: Int[np.ndarray, " particle"] | None = None
 
     @property
     def n_particles(self) -> int:

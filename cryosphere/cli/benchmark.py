@@ -11,7 +11,11 @@ _FILE = click.Path(path_type=Path)
 
 @click.group()
 def command() -> None:
-    """Measure how well, on this machine and with this version, known motions are recovered."""
+    """Measure how well, on this machine and with this version, known motions are recovered.
+
+    \b
+    Example:  cryosphere benchmark accuracy -o accuracy --cells a,e,f
+    """
 
 
 @command.command()

@@ -16,7 +16,7 @@ from cryosphere.model.losses import log_likelihood_ratio
 from cryosphere.model.mixture import Candidates, EncodedImages, compare
 from cryosphere.model.vae import CryoSphere
 from cryosphere.particles.dataset import ParticleImages
-from cryosphere.particles.selection import split_held_out
+from cryosphere.particles.selection import training_rows
 from cryosphere.records import Posterior
 from cryosphere.runs.grid import MOST_GRID_DIMENSIONS, PosteriorGrid
 from cryosphere.runs.run import Run
@@ -103,13 +103,10 @@ def _encode(
     return torch.cat(means), torch.cat(stds)
 
 
-def _aggregate_draws(
-    model: CryoSphere, images: ParticleImages, count: int, seed: int
-) -> Float[Tensor, "node latent"]:
+def _aggregate_draws(model: CryoSphere, images: ParticleImages, count: int, seed: int) -> Float[Tensor, "node latent"]:
     """Draw latents from the aggregate of the training particles' posteriors (held-out free latents mean nothing)."""
     generator = torch.Generator().manual_seed(seed)
-    table, training = images.table, model.config.training
-    rows, _ = split_held_out(table.stack_index, table.image_index, training.held_out, training.seed)
+    rows, _ = training_rows(images.table, model.config)
     chosen = torch.randperm(len(rows), generator=generator)[:_AGGREGATE_SAMPLE].sort().values
     mean, std = _encode(model, images, rows[chosen.numpy()], progress=False)
     drawn = torch.randint(len(mean), (count,), generator=generator)
@@ -151,9 +148,7 @@ def _moments(grid: PosteriorGrid, likelihood: Float[np.ndarray, "particle node"]
     return mean, covariance, 1 / (weights**2).sum(1), logsumexp(grid.log_weights(likelihood), axis=1)
 
 
-def _of_own_samples(
-    model: CryoSphere, images: ParticleImages, count: int, seed: int, progress: bool
-) -> Posterior:
+def _of_own_samples(model: CryoSphere, images: ParticleImages, count: int, seed: int, progress: bool) -> Posterior:
     """Importance weights over shared latents and each image's own from its proposal."""
     generator = torch.Generator().manual_seed(seed)
     level = model.renderer.level()

@@ -97,7 +97,16 @@ def read_particles(path: str | Path, datadir: str | Path | None = None) -> Parti
         box_size=stacks.box_size,
         pixel_size=pixel_size,
         notes=optics.notes + ignored + stacks.notes,
+        half_set=_half_sets(particles),
     )
+
+
+def _half_sets(particles: StarTable) -> Int[np.ndarray, " particle"] | None:
+    """``rlnRandomSubset`` where it is there and holds 1 and 2 and nothing else."""
+    if "rlnRandomSubset" not in particles.frame.columns:
+        return None
+    values = particles.numbers("rlnRandomSubset")
+    return values.astype(np.int64) if set(np.unique(values)) == {1.0, 2.0} else None
 
 
 def _particle_tables(path: Path, blocks: dict[str, pd.DataFrame]) -> tuple[StarTable, StarTable | None]:

@@ -66,9 +66,7 @@ class Decoder(nn.Module):
         return SegmentMotions(normalise_quat(torch.cat([real, imaginary], dim=-1)), translation)
 
     @torch.no_grad()
-    def imitate(
-        self, latent: Float[Tensor, "sample latent"], motions: SegmentMotions, damping: float = 1e-3
-    ) -> None:
+    def imitate(self, latent: Float[Tensor, "sample latent"], motions: SegmentMotions, damping: float = 1e-3) -> None:
         """Set the last layer so that the decoder gives the wanted motions at sample latents (ridge regression).
 
         Needs ``free_rotation``; the hidden layers stay as they are.

@@ -12,9 +12,7 @@ from torch import Tensor
 _LEAST_QUANTILE = 2e-4
 
 
-def prior_nodes(
-    count: int, latent_dim: int, generator: torch.Generator | None = None
-) -> Float[Tensor, "node latent"]:
+def prior_nodes(count: int, latent_dim: int, generator: torch.Generator | None = None) -> Float[Tensor, "node latent"]:
     """Points spread evenly in the standard normal prior, each standing for the same share of it.
 
     In one dimension the quantiles of an even grid; in more, of a lattice with the powers of the generalised golden
@@ -44,8 +42,8 @@ def prior_nodes(
 
 
 def log_normal(
-    latent: Float[Tensor, "*batch latent"], mean: Tensor | float = 0.0, log_std: Tensor | float = 0.0
-) -> Float[Tensor, "*batch"]:
+    latent: Float[Tensor, "... latent"], mean: Tensor | float = 0.0, log_std: Tensor | float = 0.0
+) -> Float[Tensor, "..."]:
     """Log density of independent normal distributions, standard by default."""
     log_std = torch.as_tensor(log_std, dtype=latent.dtype, device=latent.device)
     scaled = (latent - mean) * torch.exp(-log_std)

@@ -68,6 +68,27 @@ def estimate_contrast(
     return mean, torch.maximum(excess.clamp_min(0.0).sqrt(), _LEAST_CONTRAST_SPREAD * mean)
 
 
+def improve_contrast(
+    weights: Float[Tensor, "image conformation"],
+    overlap: Float[Tensor, "image conformation"],
+    power: Float[Tensor, "image conformation"],
+    mean: Float[Tensor, ""],
+    std: Float[Tensor, ""],
+) -> Float[Tensor, " 2"]:
+    """One step of expectation-maximisation for mean and standard deviation of the contrasts.
+
+    Given a conformation, an image's contrast is normal with variance ``v = 1 / (power + 1/std²)`` and mean
+    ``v (overlap + mean/std²)``; ``weights`` are the conformations' posterior probabilities. The spread stays at least
+    5 % of the mean.
+    """
+    variance = 1 / (power + 1 / std**2)
+    expected = variance * (overlap + mean / std**2)
+    new = (weights * expected).sum(1).mean()
+    square = (weights * (expected**2 + variance)).sum(1).mean() - new**2
+    new = new.clamp_min(torch.finfo(new.dtype).tiny)
+    return torch.stack([new, torch.maximum(square.clamp_min(0.0).sqrt(), _LEAST_CONTRAST_SPREAD * new)])
+
+
 def correlation(
     images: Float[Tensor, "batch y x"], rendered: Float[Tensor, "batch y x"], mask: Float[Tensor, "y x"]
 ) -> Float[Tensor, " batch"]:

@@ -103,7 +103,9 @@ def compare(
     if n_own > 0:
         rows = torch.arange(n_images, device=model.device).repeat_interleave(n_own)
         own = encoded.draw(rows, generator)
-        found = model.log_likelihood(prepared, model.decode(own), contrast and contrast.repeated(n_own)).view(n_images, n_own)
+        found = model.log_likelihood(prepared, model.decode(own), contrast and contrast.repeated(n_own)).view(
+            n_images, n_own
+        )
         latent = torch.cat([latent, own.view(n_images, n_own, -1)], dim=1)
         likelihood = torch.cat([likelihood, found], dim=1)
     weight = _balance(latent, shared, encoded, n_drawn, n_own)
@@ -126,4 +128,3 @@ def _balance(latent, shared, encoded: EncodedImages, n_drawn: int, n_own: int) -
     if n_own > 0:
         parts.append(encoded.log_density(latent) + math.log(n_own / total))
     return prior - torch.logsumexp(torch.stack(parts), dim=0) - math.log(total)
-

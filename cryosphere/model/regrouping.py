@@ -46,9 +46,7 @@ class _Moments:
 
 
 @torch.no_grad()
-def merging_path(
-    model: CryoSphere, generator: torch.Generator
-) -> list[tuple[Int[np.ndarray, " residue"], float]]:
+def merging_path(model: CryoSphere, generator: torch.Generator) -> list[tuple[Int[np.ndarray, " residue"], float]]:
     """Merge bodies that move most nearly as one, step by step, from the model's bodies down to a single one.
 
     Returns
@@ -64,9 +62,7 @@ def merging_path(
     bodies = [_Moments(points[rows], moved[:, rows]) for rows in _rows(labels)]
     own = [body.residual() for body in bodies]
     path = [(labels, 0.0)]
-    costs = {
-        (i, j): (bodies[i] + bodies[j]).residual() - own[i] - own[j] for i in range(len(bodies)) for j in range(i)
-    }
+    costs = {(i, j): (bodies[i] + bodies[j]).residual() - own[i] - own[j] for i in range(len(bodies)) for j in range(i)}
     while len(costs) > 0:
         (kept, gone), cost = min(costs.items(), key=lambda item: item[1])
         bodies[kept] = bodies[kept] + bodies[gone]
@@ -117,6 +113,8 @@ def with_bodies(
         ).to(model.device)
     new.n_training = model.n_training
     new.contrast.copy_(model.contrast)
+    if new.latent_dim == model.latent_dim:
+        new.encoder.load_state_dict(model.encoder.state_dict())
     _copy_hidden_layers(model, new)
     latent = torch.randn(_IMITATED, latent_dim, generator=generator).to(model.device)
     if labels is None:
@@ -125,6 +123,17 @@ def with_bodies(
         motions = _body_motions(model, labels, latent[:, : model.latent_dim])
     new.decoder.imitate(latent, motions)
     return new
+
+
+def shuffled_bodies(
+    bodies: BodySegmentation, patches: BodySegmentation, generator: torch.Generator
+) -> Int[np.ndarray, " residue"]:
+    """Deal out whole patches to bodies at random, as many to each as it has now; no body is left without any."""
+    found, pieces = bodies.labels(), patches.labels()
+    owners = np.array([np.bincount(found[rows]).argmax() for rows in _rows(_without_gaps(pieces))])
+    owners = np.concatenate([owners, np.setdiff1d(np.arange(bodies.n_segments), owners)])
+    dealt = owners[torch.randperm(len(owners), generator=generator).numpy()]
+    return _without_gaps(np.where(pieces >= 0, dealt[_without_gaps(pieces)], -1))
 
 
 def _body_motions(model: CryoSphere, labels: np.ndarray, latent: Tensor) -> SegmentMotions:

@@ -143,7 +143,11 @@ class Renderer(nn.Module):
         passed = ((radius <= band - 0.5) & (radius > 0.5)).float()
         if self.low_pass_resolution is not None:
             passed = passed * low_pass_filter(size, pixel_size, self.low_pass_resolution, device=device)
-        excess = max(0.0, (_SPREAD_PIXELS * pixel_size) ** 2 - float(self.sigmas.min()) ** 2) if size < self.box_size else 0.0
+        excess = (
+            max(0.0, (_SPREAD_PIXELS * pixel_size) ** 2 - float(self.sigmas.min()) ** 2)
+            if size < self.box_size
+            else 0.0
+        )
         index, points = (tensor.to(device) for tensor in band_points(size, band))
         inner = (points**2).sum(1) > 0.25
         return Level(

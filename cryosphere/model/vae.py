@@ -108,9 +108,7 @@ class CryoSphere(nn.Module):
         if model.encoder == "free":
             return FreeLatents(self.n_particles, self.latent_dim)
         if model.encoder == "pixels":
-            return PixelEncoder(
-                self.box_size, self.pixel_size, self.mask_radius, model.encoder_layers, self.latent_dim
-            )
+            return PixelEncoder(self.box_size, self.pixel_size, self.mask_radius, model.encoder_layers, self.latent_dim)
         graph = contact_graph(self.structure.residue_positions, self.structure.bonded)
         groups = divide(graph, _SCORE_GROUPS, max(1, self.structure.n_residues // (4 * _SCORE_GROUPS)))
         template = torch.tensor(self.structure.residue_positions, dtype=torch.float32)

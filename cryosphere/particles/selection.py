@@ -5,6 +5,9 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Int
 
+from cryosphere.config import Config
+from cryosphere.records import ParticleTable
+
 
 def split_held_out(
     stack_index: Int[np.ndarray, " particle"], image_index: Int[np.ndarray, " particle"], share: float, seed: int
@@ -22,3 +25,26 @@ def split_held_out(
     chosen = np.random.default_rng([seed, 1]).permutation(len(unique))[:n_held_out]
     held_out = np.isin(image_of_row.ravel(), chosen)
     return np.flatnonzero(~held_out), np.flatnonzero(held_out)
+
+
+def half_set_rows(table: ParticleTable, half: int, seed: int) -> Int[np.ndarray, " row"]:
+    """Rows of one of two independent halves, 1 or 2: those of the refinement where the table names them, else random.
+
+    Rows that share an image stay together.
+    """
+    if table.half_set is not None:
+        return np.flatnonzero(table.half_set == half)
+    first, second = split_held_out(table.stack_index, table.image_index, 0.5, seed + 1)
+    return first if half == 1 else second
+
+
+def training_rows(
+    table: ParticleTable, config: Config
+) -> tuple[Int[np.ndarray, " training"], Int[np.ndarray, " held_out"]]:
+    """Rows to train on and rows held out, of all particles or of the half set that the configuration names."""
+    seed = config.training.seed
+    training, held_out = split_held_out(table.stack_index, table.image_index, config.training.held_out, seed)
+    if config.particles.half_set is None:
+        return training, held_out
+    half = half_set_rows(table, config.particles.half_set, seed)
+    return np.intersect1d(training, half), np.intersect1d(held_out, half)

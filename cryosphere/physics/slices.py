@@ -151,9 +151,7 @@ def _slices(table: SliceTable, rotmat: Tensor, points: Tensor) -> Tensor:
                 weights.append(share[0] * share[1] * share[2])
     index = base[..., None] + torch.tensor(steps, device=base.device)
     weight = torch.stack(weights, dim=-1)
-    found = embedding_bag(
-        index.flatten(0, 1), table.values, mode="sum", per_sample_weights=weight.flatten(0, 1)
-    )
+    found = embedding_bag(index.flatten(0, 1), table.values, mode="sum", per_sample_weights=weight.flatten(0, 1))
     found = found.view(*mirrored.shape, -1)
     imaginary = found[..., table.n_volumes :]
     imaginary.mul_(torch.where(mirrored, -1.0, 1.0)[..., None])

@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from cryosphere.config import choose_device
 from cryosphere.errors import ConfigError, RunError
 from cryosphere.evaluation.bayes_limit import bayes_limit
 from cryosphere.evaluation.evaluate import evaluate, read_per_image
@@ -263,7 +264,7 @@ def _train(folder: Path, config: dict[str, dict[str, Any]], options: _Options) -
 
 def _score(folder: Path, images: Path, limit_file: Path, seed: int, options: _Options) -> None:
     """Write the result of one run."""
-    run = Run.load(folder / _RUN)
+    run = Run.load(folder / _RUN, choose_device(options.device))
     scores = evaluate(
         run, images / TRUTH, overwrite=True, n_volumes=N_VOLUME_IMAGES, show_progress=options.show_progress
     ).as_dict()

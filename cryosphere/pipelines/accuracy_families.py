@@ -116,7 +116,7 @@ def _fab_far(inputs: Inputs) -> Conformations:
     )
 
 
-def _two_fabs(inputs: Inputs, n_angles: int = 30) -> Conformations:
+def two_fabs(inputs: Inputs, n_angles: int = 30) -> Conformations:
     """Both Fabs turned independently by -20° to 20°, all pairs of evenly spaced angles."""
     structure = _read_igg(inputs)
     angles = (math.radians(-20), math.radians(20))
@@ -157,5 +157,5 @@ FAMILIES = {
         pixel_size={"small": 3.5, "full": 3.0},
     ),
     "fab-far": Family(make=_fab_far, needs="igg", pixel_size=_IGG_PIXELS),
-    "two-fabs": Family(make=_two_fabs, needs="igg", pixel_size=_IGG_PIXELS),
+    "two-fabs": Family(make=two_fabs, needs="igg", pixel_size=_IGG_PIXELS),
 }

@@ -12,7 +12,7 @@ from cryosphere.pipelines.accuracy_cells import Bar, Cell
 # Clashes may be this much more than the nominal structure's.
 _CLASH_ALLOWANCE = 1.1
 # Å; a ratio to a Bayes limit below this says nothing: nothing moves, or the images leave no doubt.
-_LEAST_LIMIT_A = 0.05
+_LEAST_LIMIT_A = 0.1
 # The size for which times have a bar.
 _TIMED_SIZE = "small"
 

@@ -40,9 +40,7 @@ class PosteriorGrid:
         unit = np.eye(len(self.nodes))
         return RBFInterpolator(self.nodes, unit, kernel="cubic", degree=1)(self.latent.astype(np.float64)).T
 
-    def log_weights(
-        self, log_likelihood: Float[np.ndarray, "particle node"]
-    ) -> Float[np.ndarray, "particle point"]:
+    def log_weights(self, log_likelihood: Float[np.ndarray, "particle node"]) -> Float[np.ndarray, "particle point"]:
         """Log-likelihood plus log prior mass of every point; its log-sum-exp is the log-evidence."""
         values = log_likelihood.astype(np.float64)
         if self.dense:

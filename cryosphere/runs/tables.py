@@ -19,6 +19,8 @@ def save_table(path: Path, table: ParticleTable) -> None:
     arrays = {}
     for field in fields(table):
         value = getattr(table, field.name)
+        if value is None:
+            continue
         if isinstance(value, Path):
             value = str(value)
         elif isinstance(value, tuple):

@@ -117,8 +117,8 @@ def diffuse(
 @dataclass(frozen=True)
 class _Cut:
     conductance: float
-    first: Int[np.ndarray, " residue"]
-    second: Int[np.ndarray, " residue"]
+    first: Int[np.ndarray, " first"]
+    second: Int[np.ndarray, " second"]
 
 
 def _cheapest_cut(graph: sparse.csr_array, rows: Int[np.ndarray, " residue"], least: int) -> _Cut | None:

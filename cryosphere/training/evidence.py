@@ -88,7 +88,9 @@ def still_evidence(
     model: CryoSphere, images: ParticleImages, rows: Int[np.ndarray, " image"], level: Level
 ) -> Float[np.ndarray, " image"]:
     """Log-likelihood of each image at one structure: every segment at its mean motion over the prior."""
-    return marginal_evidence(model, images, rows, frozen_conformations(model, range(model.decoder.n_segments))[:1], level)
+    return marginal_evidence(
+        model, images, rows, frozen_conformations(model, range(model.decoder.n_segments))[:1], level
+    )
 
 
 @torch.no_grad()
@@ -187,9 +189,7 @@ def _worth_trying(n_bodies: int) -> bool:
     return n_bodies <= 6 or n_bodies % 4 == 0
 
 
-def simplest_good(
-    evidences: list[Float[np.ndarray, " image"]], floor: Float[np.ndarray, " image"]
-) -> int:
+def simplest_good(evidences: list[Float[np.ndarray, " image"]], floor: Float[np.ndarray, " image"]) -> int:
     """First of some models, simplest first, that none of the others is clearly better than (:func:`is_better`)."""
     for number, evidence in enumerate(evidences):
         if not any(is_better(other, evidence, floor) for other in evidences[number + 1 :]):
@@ -197,9 +197,7 @@ def simplest_good(
     return len(evidences) - 1
 
 
-def segment_support(
-    model: CryoSphere, images: ParticleImages, rows: Int[np.ndarray, " image"]
-) -> dict[str, Any]:
+def segment_support(model: CryoSphere, images: ParticleImages, rows: Int[np.ndarray, " image"]) -> dict[str, Any]:
     """Judge the motion on held-out images: of the whole, and of every segment on its own.
 
     A segment's motion is judged by what the images lose if it is kept at its mean; the whole by what they lose if all

@@ -12,10 +12,6 @@ from cryosphere.io.star import read_particles
 from cryosphere.io.structures import read_structure
 from cryosphere.structure.placement import place
 
-# One suggested segment for so many residues, within these bounds.
-_RESIDUES_PER_SEGMENT = 35
-_FEWEST, _MOST = 2, 24
-
 
 def write_template(
     particles: Path,
@@ -45,7 +41,6 @@ def write_template(
         f"{groups} optics group{'s' if groups > 1 else ''}",
         f"{nominal.n_residues} residues in chains {', '.join(dict.fromkeys(nominal.chain_ids.tolist()))}",
     ]
-    n_segments = min(max(nominal.n_residues // _RESIDUES_PER_SEGMENT, _FEWEST), _MOST, nominal.n_residues)
     folder = os.path.dirname(os.path.abspath(output))
 
     def relative(path: Path) -> str:
@@ -55,7 +50,6 @@ def write_template(
         ("particles", "file"): relative(particles),
         ("particles", "datadir"): relative(datadir) if datadir else None,
         ("structure", "file"): relative(structure),
-        ("segments", "n_segments"): n_segments,
         **(settings or {}),
     }
     text = template(given, facts)

@@ -17,14 +17,16 @@ from cryosphere.config import Config, dump_config
 from cryosphere.errors import RunError
 from cryosphere.inference.poses import refine_poses
 from cryosphere.model.bodies import BodySegmentation
-from cryosphere.model.losses import estimate_contrast
+from cryosphere.model.encoder import ScoreEncoder
+from cryosphere.model.losses import estimate_contrast, improve_contrast
 from cryosphere.model.mixture import Candidates, EncodedImages, compare
-from cryosphere.model.regrouping import with_bodies
+from cryosphere.model.regrouping import shuffled_bodies, with_bodies
 from cryosphere.model.vae import Architecture, CryoSphere
 from cryosphere.particles.dataset import ParticleImages
-from cryosphere.particles.selection import split_held_out
+from cryosphere.particles.selection import training_rows
 from cryosphere.runs.checkpoints import load_checkpoint, save_checkpoint
 from cryosphere.runs.layout import RunLayout
+from cryosphere.training.encoding import FeatureCache, prepare_encoder
 from cryosphere.training.evidence import (
     Tried,
     candidate_bodies,
@@ -41,6 +43,8 @@ from cryosphere.training.stages import Stage, n_nodes, n_own_samples, plan, rate
 _MOST_JUDGES = 1000
 # Values of images held at a time.
 _BLOCK_VALUES = 30_000_000
+# Images of an optics group in a block from which its contrasts are learned, and the share of each update taken.
+_LEAST_FOR_CONTRAST, _CONTRAST_STEP = 32, 0.2
 
 
 @dataclass
@@ -60,6 +64,7 @@ class Progress:
     seconds: float = 0.0
     best_loss: float | None = None
     best_epoch: int | None = None
+    chosen: int = 0
     tried: list[dict[str, Any]] = field(default_factory=list)
     verdict: dict[str, Any] = field(default_factory=dict)
 
@@ -97,9 +102,7 @@ class MarginalTrainer:
         self.model, self.images, self.config, self.layout = model, images, config, layout
         self.fingerprint, self.show_progress = fingerprint, show_progress
         training = config.training
-        self.training_rows, self.held_out_rows = split_held_out(
-            images.table.stack_index, images.table.image_index, training.held_out, training.seed
-        )
+        self.training_rows, self.held_out_rows = training_rows(images.table, config)
         judges = self.held_out_rows if len(self.held_out_rows) else self.training_rows
         spread = np.linspace(0, len(judges) - 1, min(len(judges), _MOST_JUDGES)).astype(int)
         self.judges = judges[np.unique(spread)]
@@ -111,6 +114,7 @@ class MarginalTrainer:
         self.progress = Progress()
         self.fork: dict[str, Any] | None = None
         self.rivals: list[dict[str, Any]] = []
+        self.features = FeatureCache(images.table.n_particles)
         self.candidates: list[torch.Tensor] = []
         self.optimiser: torch.optim.Optimizer | None = None
         self.metrics = MetricsFile(layout.metrics)
@@ -164,6 +168,8 @@ class MarginalTrainer:
         """Blocks of a stage, from the one where it stands; a record of the metrics at the end, or every epoch."""
         if stage.kind == "bodies" and stage.candidate >= len(self.candidates):
             return
+        if stage.kind == "control" and self.model.segmentation.n_segments == 1:
+            return
         if self.progress.block == 0:
             self._begin(stage)
         size = self._block_size(stage)
@@ -184,19 +190,30 @@ class MarginalTrainer:
         self._end(stage)
 
     def _begin(self, stage: Stage) -> None:
-        """Put the model that a stage compares with others in place of the present one."""
-        if stage.kind == "trial":
-            self.rivals = [self._snapshot()]
-            start = self._restored(self.fork)
-            self.model = with_bodies(start, None, start.latent_dim + 1, self.generator)
+        """Put the model that a stage starts from, or compares with others, in place of the present one."""
+        if stage.name == "fit bodies" and stage.kind == "latent":
+            self.fork = self._snapshot()
         elif stage.kind == "bodies":
-            start = self._restored(self.fork)
-            labels = self.candidates[stage.candidate].numpy()
-            self.model = with_bodies(start, labels, start.latent_dim, self.generator)
+            self.model = self._from_fork(self.candidates[stage.candidate], self.model.latent_dim)
+        elif stage.kind == "trial":
+            self.rivals = [self._snapshot()]
+            labels = self.candidates[self.progress.chosen] if self.candidates else None
+            self.model = self._from_fork(labels, self.model.latent_dim + 1)
+        elif stage.kind == "control":
+            self.rivals = [self._snapshot()]
+            patches = self._restored(self.fork).segmentation
+            labels = shuffled_bodies(self.model.segmentation, patches, self.generator)
+            self.model = self._from_fork(torch.from_numpy(labels), self.model.latent_dim)
         elif stage.resolution is None and isinstance(self.model.segmentation, BodySegmentation):
             labels = self.model.segmentation.labels()
             if len(np.unique(labels[labels >= 0])) == self.model.segmentation.n_segments:
                 self.model = with_bodies(self.model, labels, self.model.latent_dim, self.generator)
+
+    def _from_fork(self, labels: torch.Tensor | None, latent_dim: int) -> CryoSphere:
+        """The model before bodies were fitted, with other bodies or dimensions."""
+        return with_bodies(
+            self._restored(self.fork), None if labels is None else labels.numpy(), latent_dim, self.generator
+        )
 
     def _end(self, stage: Stage) -> None:
         """Compare a stage's model with its rivals once all are there; keep what others start from."""
@@ -207,8 +224,19 @@ class MarginalTrainer:
                 self._settle("segments", stage)
             else:
                 self.rivals.append(self._snapshot())
-        elif stage.kind == "latent" and self.fork is None:
-            self.fork = self._snapshot()
+        elif stage.kind == "control":
+            self._note_control(stage)
+        elif stage.kind == "still":
+            self._prepare_encoder()
+
+    def _prepare_encoder(self) -> None:
+        """Let the encoder look from the fitted structure."""
+        if n_own_samples(self.config, self.model.latent_dim) > 0:
+            still = torch.zeros(1, self.model.latent_dim, device=self.model.device)
+            with torch.no_grad():
+                template = self.model.decode(still, still=True)[0]
+            prepare_encoder(self.model, self.images, self.training_rows, template)
+            self.features.clear()
 
     def _run_block(self, stage: Stage, n_blocks: int, rows: np.ndarray, bar: tqdm) -> None:
         """Compare a block of images with shared conformations, then take its optimiser steps."""
@@ -294,7 +322,8 @@ class MarginalTrainer:
         """The encoder's mean and log-std of the images, where it takes part."""
         if n_own_samples(self.config, self.model.latent_dim) == 0:
             return None
-        return self.model.encoder(batch)
+        encoder = self.model.encoder
+        return self.features.encode(encoder, batch) if isinstance(encoder, ScoreEncoder) else encoder(batch)
 
     def _teach_encoder(self, encoded: tuple[torch.Tensor, torch.Tensor], candidates: Candidates) -> None:
         """One step of the encoder towards the weights of the candidates: the cross-entropy of q(z | image) to them."""
@@ -307,19 +336,22 @@ class MarginalTrainer:
 
     @torch.no_grad()
     def _update_contrast(self, group: torch.Tensor, candidates: Candidates) -> None:
-        """Distribution of contrasts in every optics group, from each image's most likely shared conformation."""
-        shared = candidates.log_likelihood[:, : candidates.overlap.shape[1]]
-        best = shared.argmax(1, keepdim=True)
-        overlap, power = candidates.overlap.gather(1, best)[:, 0], candidates.power.gather(1, best)[:, 0]
+        """Distribution of contrasts in every optics group: moments at first, then steps of expectation-maximisation."""
+        shared = slice(candidates.overlap.shape[1])
+        weights = torch.softmax((candidates.log_likelihood + candidates.log_weight)[:, shared], dim=1)
         for number in torch.unique(group).tolist():
             rows = group == number
-            if rows.sum() < 32:
+            if rows.sum() < _LEAST_FOR_CONTRAST:
                 continue
-            found = torch.stack(estimate_contrast(overlap[rows], power[rows]))
+            part = weights[rows], candidates.overlap[rows], candidates.power[rows]
             before = self.model.contrast[number]
-            if found[0] > 0:
-                known = torch.isfinite(before).all()
-                self.model.contrast[number] = 0.7 * before + 0.3 * found if known else found
+            if torch.isfinite(before).all():
+                found = improve_contrast(*part, before[0], before[1])
+                self.model.contrast[number] = before + _CONTRAST_STEP * (found - before)
+            else:
+                found = torch.stack(estimate_contrast(*((part[0] * value).sum(1) for value in part[1:])))
+                if found[0] > 0:
+                    self.model.contrast[number] = found
 
     def _merge_patches(self, stage: Stage) -> None:
         candidates, tried = candidate_bodies(self.model, self.images, self.judges, self._level(stage), self.generator)
@@ -338,13 +370,33 @@ class MarginalTrainer:
             error = float((best - evidence).std() / math.sqrt(len(best)))
             shape = model.architecture
             self.progress.tried.append(
-                asdict(Tried(what, shape.latent_dim, shape.n_segments, float(evidence.mean()), error, 0.0, number == kept))
+                asdict(
+                    Tried(what, shape.latent_dim, shape.n_segments, float(evidence.mean()), error, 0.0, number == kept)
+                )
             )
         self.model, self.rivals = models[kept], []
+        if what == "segments":
+            self.progress.chosen = kept
+
+    def _note_control(self, stage: Stage) -> None:
+        """Note what shuffled segments came to, and go back to the found ones."""
+        control, level = self.model.eval(), self._level(stage)
+        self.model, self.rivals = self._restored(self.rivals[0]), []
+        found = held_out_evidence(self.model.eval(), self.images, self.judges, level)
+        shuffled = held_out_evidence(control, self.images, self.judges, level)
+        error = float((found - shuffled).std() / math.sqrt(len(found)))
+        shape = control.architecture
+        for evidence, spread, kept in ((shuffled, error, False), (found, 0.0, True)):
+            self.progress.tried.append(
+                asdict(
+                    Tried("shuffling", shape.latent_dim, shape.n_segments, float(evidence.mean()), spread, 0.0, kept)
+                )
+            )
 
     def _refine_noise_and_poses(self, stage: Stage) -> None:
         self.model.eval()
         self.images.refine_noise(residual_noise(self.model, self.images, self.judges))
+        self.features.clear()
         self._refine_poses(self._level(stage))
 
     def _refine_poses(self, level) -> None:

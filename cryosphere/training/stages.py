@@ -50,7 +50,7 @@ class Stage:
     """
 
     name: str
-    kind: Literal["still", "latent", "trial", "merge", "bodies", "refine"]
+    kind: Literal["still", "latent", "trial", "merge", "bodies", "control", "refine"]
     resolution: float | None
     visits: int = 0
     block: int = _COARSE_BLOCK
@@ -80,16 +80,16 @@ def plan(config: Config, n_training: int, divides: bool) -> list[Stage]:
         Stage("open the latent", "latent", _COARSEST, _COARSE_VISITS, 512, 3.0, 0.0, _LOOSE_GEOMETRY, 0.5),
         Stage("find bodies", "latent", _COARSE, _COARSE_VISITS, 512, 3.0, 0.5, _LOOSE_GEOMETRY),
     ]
-    if config.model.latent_dim == "auto":
-        stages.append(
-            Stage("try another dimension", "trial", _COARSE, _COARSE_VISITS, 512, 3.0, 0.5, _LOOSE_GEOMETRY)
-        )
     fit = Stage("fit bodies", "latent", _MIDDLE, _COARSE_VISITS, 512, 1.7, 1.0, _LOOSE_GEOMETRY)
     if divides:
         stages.append(Stage("merge what moves as one", "merge", _COARSE))
         stages += [replace(fit, kind="bodies", candidate=number) for number in range(MOST_CANDIDATES)]
     else:
         stages.append(fit)
+    if config.model.latent_dim == "auto":
+        stages.append(replace(fit, name="try another dimension", kind="trial"))
+    if divides:
+        stages.append(replace(fit, name="shuffled segments, for comparison", kind="control"))
     stages += [
         Stage("refine noise and poses", "refine", _MIDDLE),
         Stage("full resolution", "latent", None, epochs * n_training, _FINE_BLOCK),

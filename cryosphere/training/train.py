@@ -25,6 +25,7 @@ from cryosphere.runs.run import Run
 from cryosphere.runs.tables import read_metrics, save_table
 from cryosphere.structure.placement import place
 from cryosphere.training.contrast import check_contrast
+from cryosphere.training.encoding import prepare_encoder
 from cryosphere.training.marginal import MarginalTrainer
 from cryosphere.training.trainer import Trainer, convergence
 
@@ -81,14 +82,14 @@ def train(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.training.seed)
         n_groups = len(table.optics_group_names)
-        model = CryoSphere(
-            structure, table.n_particles, table.box_size, table.pixel_size, config, n_groups=n_groups
-        )
+        model = CryoSphere(structure, table.n_particles, table.box_size, table.pixel_size, config, n_groups=n_groups)
     images = ParticleImages(table, model.mask_radius, config.particles.invert)
     model.to(chosen_device)
     say(check_contrast(model, images, config.particles.invert))
     kind = MarginalTrainer if config.loss.objective == "marginal" else Trainer
     trainer = kind(model, images, config, layout, fingerprint, show_progress)
+    if isinstance(trainer, Trainer):
+        prepare_encoder(model, images, trainer.training_rows, model.nominal_positions)
     if resume:
         trainer.resume()
         _write_inputs(layout, config, table)
@@ -211,7 +212,7 @@ def _summarise(trainer: Trainer | MarginalTrainer, say: Callable[[str], None]) -
 def describe_training(tried: list[dict], verdict: dict) -> list[str]:
     """Lines for the user: the table of what was tried, and what held-out images say of the motion."""
     lines = []
-    for what in ("latent dimension", "merging", "segments"):
+    for what in ("merging", "segments", "latent dimension", "shuffling"):
         rows = [item for item in tried if item["what"] == what]
         if not rows:
             continue
@@ -230,9 +231,13 @@ def describe_training(tried: list[dict], verdict: dict) -> list[str]:
             f"{evidence['model']:.3f}."
         )
         if verdict["motion"] == "not supported":
-            lines.append("No motion found: the images do not tell the moving model from one fitted structure, which is kept.")
+            lines.append(
+                "No motion found: the images do not tell the moving model from one fitted structure, which is kept."
+            )
         else:
             lines.append(f"Motion: {verdict['motion']} ({verdict['standard_errors']:.1f} standard errors).")
             for segment in verdict["segments"]:
-                lines.append(f"  {segment['name']}: {segment['motion']} ({segment['standard_errors']:.1f} standard errors)")
+                lines.append(
+                    f"  {segment['name']}: {segment['motion']} ({segment['standard_errors']:.1f} standard errors)"
+                )
     return lines

@@ -18,7 +18,7 @@ from cryosphere.errors import RunError
 from cryosphere.model.encoder import FreeLatents
 from cryosphere.model.vae import CryoSphere
 from cryosphere.particles.dataset import ParticleImages
-from cryosphere.particles.selection import split_held_out
+from cryosphere.particles.selection import training_rows
 from cryosphere.records import LossTerms, ParticleBatch
 from cryosphere.runs.checkpoints import load_checkpoint, save_checkpoint
 from cryosphere.runs.layout import RunLayout
@@ -84,9 +84,7 @@ class Trainer:
         self.fingerprint = fingerprint
         self.show_progress = show_progress
         training = config.training
-        self.training_rows, self.held_out_rows = split_held_out(
-            images.table.stack_index, images.table.image_index, training.held_out, training.seed
-        )
+        self.training_rows, self.held_out_rows = training_rows(images.table, config)
         self.batch_size = min(training.batch_size, len(self.training_rows))
         self.epochs = training.epochs or _USUAL_EPOCHS
         self.steps_per_epoch = math.ceil(len(self.training_rows) / self.batch_size)

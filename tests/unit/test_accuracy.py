@@ -2,29 +2,28 @@
 
 import json
 import math
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from cryosphere.config import parse_config
-from cryosphere.errors import ConfigError, InputError, RunError
+from cryosphere.errors import ConfigError, RunError
 from cryosphere.io.star import read_particles
 from cryosphere.io.structures import read_structure
 from cryosphere.pipelines import accuracy, accuracy_cells
 from cryosphere.pipelines.accuracy_cells import CELLS, SIZES, Bar, Cell, Size, cell_settings, choose_cells
-from cryosphere.pipelines.accuracy_families import FAMILIES, Family, Inputs, check_inputs
-from cryosphere.pipelines.accuracy_table import judge, write_table
+from cryosphere.pipelines.accuracy_families import FAMILIES, Family, Inputs
+from cryosphere.pipelines.accuracy_table import MEASURES, judge, write_table
 from cryosphere.runs.layout import RunLayout
 from cryosphere.runs.run import Run
 from cryosphere.simulation.acquisition import check_settings
 from cryosphere.simulation.frames import rmsd
 from cryosphere.simulation.hinges import Hinge, hinge_conformations
 from cryosphere.simulation.matching import atoms_of_residues, take_residues
-from cryosphere.simulation.particles import prepare_conformations
 from cryosphere.simulation.shipped_data import shipped_path
 from cryosphere.simulation.truth import read_truth
-from tests.reference_files import reference_file
 
 N_IMAGES, N_STATES = 40, 5
 
@@ -115,6 +114,21 @@ def bench(tmp_path, monkeypatch):
         return accuracy.run_suite(folder, list(cells), size="tiny", show_progress=False, device="cpu", **options)
 
     return SimpleNamespace(run=run, cell=cell, folder=folder, calls=calls, clock=clock)
+
+
+def test_a_static_cell_has_no_limit_to_compare_with(bench, monkeypatch):
+    def still(inputs):
+        states = _helix_end(inputs)
+        return replace(states, residue_positions=states.residue_positions[:1], atom_positions=states.atom_positions[:1])
+
+    monkeypatch.setitem(FAMILIES, "still", Family(make=still, pixel_size={"tiny": 2.5}))
+    cell = Cell(**{**vars(bench.cell), "family": "still", "bars": (Bar("rmsd_to_nominal", high=0.5),)})
+    suite = bench.run([cell], seeds=1)
+    measures = suite.results[0]["seeds"][0]["measures"]
+    assert measures["rmsd_to_nominal"] < 1e-2
+    assert [measures[key] for key in ("ratio_to_limit", "ratio_to_best_single", "inside_50_percent")] == [None] * 3
+    assert (measures["limit"], measures["population_error_points"]) == (pytest.approx(0, abs=1e-6), 0.0)
+    assert "1 of 1 measured bars met" in suite.table
 
 
 def _read(path):
@@ -290,10 +304,9 @@ def test_pose_errors_are_compared_with_the_same_seed_of_the_clean_cell():
 
 
 def test_the_table_shows_means_the_worst_seed_and_the_paper():
-    keys = accuracy_table_keys()
-    own = {key: (1.0, 3.0) for key in keys}
+    own = {key: (1.0, 3.0) for key in MEASURES}
     result = _result("c-0.1", seeds=(1, 2), **own)
-    result["paper"] = {"seed": 1, "measures": dict.fromkeys(keys, 7.0)}
+    result["paper"] = {"seed": 1, "measures": dict.fromkeys(MEASURES, 7.0)}
     cells = {"c-0.1": _cell("c-0.1", Bar("ratio_to_limit", high=1.5), Bar("ari", low=0.9))}
     lines = write_table([result], judge([result], cells)).splitlines()
     assert lines[1].split()[:6] == ["c-0.1", "2.00", "(3.00)", "2.00", "2.00", "(3.00)"]
@@ -301,12 +314,6 @@ def test_the_table_shows_means_the_worst_seed_and_the_paper():
     assert "    not met       c-0.1\N{NO-BREAK SPACE}3.00" in lines
     assert "    met           c-0.1\N{NO-BREAK SPACE}1.00" in lines
     assert max(map(len, lines)) <= 130
-
-
-def accuracy_table_keys():
-    from cryosphere.pipelines.accuracy_table import MEASURES
-
-    return list(MEASURES)
 
 
 def test_cells_are_chosen_by_name_and_letter():
@@ -333,69 +340,3 @@ def test_pose_errors_are_three_degrees_and_one_angstrom_in_all():
     simulation = choose_cells("g-0.1")[0].simulation
     assert math.sqrt(3) * simulation["rotation_error_deg"] == pytest.approx(accuracy_cells.ROTATION_ERROR_DEG)
     assert math.sqrt(2) * simulation["shift_error"] == pytest.approx(accuracy_cells.SHIFT_ERROR_A)
-
-
-@pytest.fixture(scope="module")
-def igg():
-    return Inputs(igg=reference_file("structures/1igy.pdb"))
-
-
-@pytest.mark.parametrize("family", ["adk-static", "adk-mixture", "fab", "fab-turn", "fab-far"])
-def test_molecules_fit_into_their_boxes(family, igg):
-    states = prepare_conformations(FAMILIES[family].make(igg))
-    radius = np.linalg.norm(states.atom_positions, axis=-1).max()
-    for size, pixel_size in FAMILIES[family].pixel_size.items():
-        assert radius + 4 < 0.5 * SIZES[size].box_size * pixel_size
-
-
-def test_the_full_turn_has_even_steps_and_keeps_its_distance(igg):
-    states = FAMILIES["fab-turn"].make(igg)
-    positions = states.residue_positions
-    steps = rmsd(positions, np.roll(positions, 1, axis=0))
-    assert steps.max() == pytest.approx(steps.min(), rel=1e-6)
-    moving, rest = states.bodies[1], states.bodies[0]
-    apart = np.linalg.norm(positions[::10, moving][:, :, None] - positions[::10, rest][:, None], axis=-1)
-    assert ((apart < 4.0).any(2).sum(1) <= 5).all()
-
-
-def test_the_far_nominal_is_poor(igg):
-    states = FAMILIES["fab-far"].make(igg)
-    weights = np.array(choose_cells("h-0.1")[0].simulation["populations"])
-    assert len(weights) == states.n_states
-    distance = rmsd(states.residue_positions[weights > 0], states.residue_positions[0])
-    assert 10 < distance.min() < 15
-
-
-def test_both_fabs_turn_independently(igg):
-    from cryosphere.pipelines.accuracy_families import _two_fabs
-
-    states = _two_fabs(igg, n_angles=3)
-    grid = states.residue_positions.reshape(3, 3, -1, 3)
-    rest, second, first = states.bodies
-    assert [len(body) for body in states.bodies] == [434, 430, 430]
-    for fixed, varied in (
-        (grid[:, :, rest].reshape(9, -1, 3), None),
-        (grid[0][:, first], 1),
-        (grid[:, 0][:, second], 0),
-    ):
-        np.testing.assert_allclose(fixed, np.broadcast_to(fixed[0], fixed.shape), atol=1e-9, err_msg=str(varied))
-    assert rmsd(grid[0, 0, first], grid[2, 0, first]) > 10
-    assert rmsd(grid[0, 0, second], grid[0, 2, second]) > 10
-    # The middle of the grid is the structure as read.
-    np.testing.assert_allclose(grid[1, 1], states.structure.residue_positions, atol=1e-9)
-    atoms = states.atom_positions[0] - states.structure.atoms.positions
-    row = states.structure.atoms.residue_index == rest[0]
-    np.testing.assert_allclose(atoms[row], 0, atol=1e-9)
-
-
-def test_an_antibody_in_another_frame_is_refused(igg, tmp_path):
-    import gemmi
-
-    structure = gemmi.read_structure(str(igg.igg))
-    structure[0].transform_pos_and_adp(gemmi.Transform(gemmi.Mat33(), gemmi.Vec3(5, 0, 0)))
-    structure.write_pdb(str(tmp_path / "moved.pdb"))
-    with pytest.raises(InputError, match=r"moved\.pdb does not have residue B:236"):
-        check_inputs(Inputs(igg=tmp_path / "moved.pdb"))
-    check_inputs(igg)
-    with pytest.raises(InputError, match="absent"):
-        check_inputs(Inputs(igg=tmp_path / "absent.pdb"))

@@ -1,0 +1,96 @@
+"""Refinement of poses, whitening and noise spectra on small simulated sets."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from cryosphere.config import parse_config
+from cryosphere.inference.poses import pose_step, refine_poses
+from cryosphere.io.star import read_particles
+from cryosphere.io.structures import read_structure
+from cryosphere.model.vae import CryoSphere
+from cryosphere.particles.dataset import ParticleImages
+from cryosphere.physics.rotations import rotmat_to_rotvec
+from cryosphere.simulation.truth import read_truth
+from cryosphere.structure.placement import place
+from tests.particle_sets import configuration, write_particle_set
+
+
+def load(folder, **sections):
+    config = parse_config(configuration(folder, **sections), folder)
+    table = read_particles(folder / "particles.star")
+    structure = place(read_structure(folder / "nominal.cif"), "center", table.box_size, table.pixel_size)
+    torch.manual_seed(0)
+    model = CryoSphere(structure, table.n_particles, table.box_size, table.pixel_size, config).eval()
+    with torch.no_grad():
+        model.decoder.network[-1].weight.zero_()
+        model.decoder.network[-1].bias.zero_()
+    return model, ParticleImages(table, model.mask_radius), config
+
+
+def rms_angle(first, second):
+    return float(rotmat_to_rotvec(first @ second.transpose(-1, -2)).norm(dim=-1).square().mean().sqrt())
+
+
+def test_known_pose_errors_are_found_again(tmp_path):
+    errors = {"rotation_error_deg": 2.0, "shift_error": 1.0}
+    folder = write_particle_set(tmp_path / "set", 60, snr=4.0, populations=(1.0, *[0.0] * 11), **errors)
+    model, images, config = load(folder, model={"encoder": "pixels"}, particles={"refine_poses": True})
+    truth = read_truth(folder / "truth")
+    wrong = torch.tensor(images.table.rotmat)
+    before = rms_angle(wrong, torch.tensor(truth.rotmat))
+    refine_poses(model, images, model.renderer.level(), config.particles)
+    batch = images.batch(np.arange(60))
+    after = rms_angle(batch.rotmat.double(), torch.tensor(truth.rotmat))
+    shift = torch.tensor(images.table.shift) + images.pose_shift
+    shift_before = np.sqrt(((images.table.shift - truth.shift) ** 2).sum(1).mean())
+    shift_after = np.sqrt(((shift.numpy() - truth.shift) ** 2).sum(1).mean())
+    assert after < 0.6 * before and shift_after < 0.5 * shift_before
+
+
+def test_a_strong_prior_leaves_the_poses_where_they_are(tmp_path):
+    folder = write_particle_set(tmp_path / "set", 8, snr=4.0)
+    model, images, _ = load(folder, model={"encoder": "pixels"})
+    batch = images.batch(np.arange(8))
+    prepared = model.renderer.prepare(batch)
+    positions = model.nominal_positions.expand(8, -1, -1)
+    step = pose_step(model, prepared, positions, None, torch.zeros(8, 5), torch.full((5,), 1e12))
+    assert float(step.abs().max()) < 1e-4
+
+
+def test_whitened_noise_is_white_whatever_its_spectrum(tmp_path):
+    folder = write_particle_set(tmp_path / "set", 400, box_size=32, snr=0.01, noise="coloured")
+    model, images, _ = load(folder, model={"encoder": "pixels"})
+    power = torch.fft.fft2(images.batch(np.arange(400)).images).abs().square().mean(0) / 32**2
+    frequency = np.fft.fftfreq(32, 1 / 32)
+    shell = np.hypot(*np.meshgrid(frequency, frequency)).round().astype(int)
+    found = [float(power[torch.tensor(shell == r)].mean()) for r in range(2, 17)]
+    assert found == pytest.approx(np.ones(15), abs=0.2)
+    spectrum = np.array(json.loads((folder / "truth" / "info.json").read_text())["noise_spectrum"])
+    assert images.noise_power[0, 2:].numpy() == pytest.approx(spectrum[2:], rel=0.25)
+
+
+def test_noise_is_refined_by_what_is_left_and_by_nothing_where_nothing_was_measured(tmp_path):
+    folder = write_particle_set(tmp_path / "set", 50, snr=1.0)
+    _, images, _ = load(folder, model={"encoder": "pixels"})
+    before = images.noise_power.clone()
+    factor = torch.full_like(before, torch.nan)
+    factor[0, 3] = 2.0
+    images.refine_noise(factor)
+    assert float(images.noise_power[0, 3] / before[0, 3]) == pytest.approx(2.0)
+    assert torch.equal(images.noise_power[0, 4:], before[0, 4:])
+
+
+def test_pose_corrections_act_as_the_table_would(tmp_path):
+    folder = write_particle_set(tmp_path / "set", 4, snr=5.0)
+    _, images, _ = load(folder, model={"encoder": "pixels"})
+    plain = images.batch(np.arange(4))
+    images.pose_shift[:] = torch.tensor([4.0, -8.0])
+    images.pose_rotvec[:] = torch.tensor([0.0, 0.0, np.pi / 2])
+    corrected = images.batch(np.arange(4))
+    rolled = torch.roll(plain.images, (-2, 1), dims=(1, 2))
+    assert torch.allclose(corrected.images, rolled, atol=1e-3)
+    quarter = torch.tensor([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]])
+    assert torch.allclose(corrected.rotmat, quarter @ plain.rotmat, atol=1e-5)
