@@ -43,6 +43,9 @@ class StructureConfig(_Section):
     origin: Literal["auto", "center", "corner"] = Field(
         "auto", description="where coordinate 0 lies: box center or box corner; auto looks at the centroid"
     )
+    gaussian_at: Literal["centroid", "calpha"] = Field(
+        "centroid", description="centre of each residue's Gaussian: of its atoms' electrons, or Cα (C1′)"
+    )
     sigma: float = Field(2.0, gt=0, le=20, description="width of each residue's Gaussian, Å")
 
 
@@ -185,6 +188,7 @@ class OutputConfig(_Section):
 
 
 PAPER_PRESET: dict[str, dict[str, Any]] = {
+    "structure": {"gaussian_at": "calpha"},
     "segments": {"method": "chain"},
     "model": {
         "latent_dim": 8,

@@ -8,6 +8,7 @@ import mrcfile
 import numpy as np
 import pytest
 
+from tests.particle_sets import SHORT_STAGES
 from tests.reference_files import reference_file
 
 
@@ -27,6 +28,15 @@ def adk_trajectory() -> tuple[Path, Path]:
     if folder is None or not (Path(folder) / "adk_dims.dcd").is_file():
         pytest.skip("the AdK trajectory is not here: pip install MDAnalysisTests, or set CRYOSPHERE_ADK_TRAJECTORY")
     return Path(folder) / "adk_dims.dcd", Path(folder) / "adk.psf"
+
+
+@pytest.fixture
+def short_stages(monkeypatch):
+    """Short coarse stages of training on the marginal likelihood."""
+    from cryosphere.training import stages
+
+    for name, value in SHORT_STAGES.items():
+        monkeypatch.setattr(stages, name, value)
 
 
 @pytest.fixture

@@ -14,6 +14,8 @@ from cryosphere.simulation.particles import simulate
 
 ARM = 20
 GAP = 3.2
+# In place of constants of training.stages, for sets of a few hundred small images.
+SHORT_STAGES = {"_COARSE_VISITS": 512, "_STATIC_STEPS": 20, "_FINE_VISITS": 1500}
 
 
 def two_arms() -> Structure:
@@ -68,14 +70,31 @@ def write_particle_set(folder: Path, n_particles: int, *, box_size: int = 24, sn
 
 
 def configuration(folder: Path, **sections) -> dict:
-    """A configuration for such a set, small enough to train in seconds."""
+    """A configuration for such a set, small enough to train in seconds, with the objective of the paper (elbo)."""
     values = {
-        "particles": {"file": str(folder / "particles.star")},
-        "structure": {"file": str(folder / "nominal.cif"), "origin": "center"},
-        "segments": {"n_segments": 2, "prior_std": 3.0},
-        "model": {"latent_dim": 1, "encoder_layers": [32], "decoder_layers": [16]},
+        "segments": {"method": "chain", "n_segments": 2, "prior_std": 3.0},
+        "model": {"latent_dim": 1, "encoder": "pixels", "encoder_layers": [32], "decoder_layers": [16]},
+        "loss": {"objective": "elbo"},
         "training": {"epochs": 2, "batch_size": 32, "held_out": 0.1, "device": "cpu"},
         "inference": {"n_conformations": 16},
+    }
+    return _with_inputs(folder, values, sections)
+
+
+def marginal_configuration(folder: Path, **sections) -> dict:
+    """A configuration for such a set with the usual objective, encoder and segments, and small networks."""
+    values = {
+        "model": {"encoder_layers": [32], "decoder_layers": [16]},
+        "training": {"epochs": 2, "held_out": 0.2, "device": "cpu"},
+    }
+    return _with_inputs(folder, values, sections)
+
+
+def _with_inputs(folder: Path, values: dict, sections: dict) -> dict:
+    inputs = {
+        "particles": {"file": str(folder / "particles.star")},
+        "structure": {"file": str(folder / "nominal.cif"), "origin": "center", "gaussian_at": "calpha"},
         "output": {"tensorboard": False},
     }
+    values = {**inputs, **values}
     return {name: {**values.get(name, {}), **sections.get(name, {})} for name in {**values, **sections}}

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 
 import gemmi
 import numpy as np
 import torch
+from scipy.special import logsumexp
 
 from cryosphere.config import dump_config, parse_config
 from cryosphere.io.structures import read_structure
+from cryosphere.model.latents import prior_nodes
 from cryosphere.model.vae import CryoSphere
 from cryosphere.records import ParticleTable, Posterior
 from cryosphere.runs.checkpoints import save_checkpoint
+from cryosphere.runs.grid import PosteriorGrid
 from cryosphere.runs.layout import RunLayout
 from cryosphere.runs.run import Run
 from cryosphere.runs.tables import save_posterior, save_table
@@ -92,8 +96,13 @@ def make_run(
     box_size: int = BOX_SIZE,
     spread: float = 0.1,
     latent: np.ndarray | None = None,
+    shared: bool = False,
 ) -> Run:
-    """Write a run folder with random decoder weights and posterior, and load it."""
+    """Write a run folder with random decoder weights and posterior, and load it.
+
+    ``shared``: as the usual objective leaves it, with bodies in space and posteriors over shared latents; otherwise
+    segments along the chain and a normal distribution for every particle.
+    """
     folder.mkdir(parents=True)
     layout = RunLayout(folder)
     layout.structure.mkdir()
@@ -103,9 +112,14 @@ def make_run(
     values = {
         "particles": {"file": "particles.star"},
         "structure": {"file": protein.name, "origin": origin},
-        "segments": {"n_segments": n_segments},
-        "model": {"latent_dim": latent_dim, "encoder_layers": [8], "decoder_layers": [16]},
-        "loss": {"mask_radius": 40.0},
+        "segments": {"n_segments": n_segments, "method": "contacts" if shared else "chain"},
+        "model": {
+            "latent_dim": latent_dim,
+            "encoder": "score" if shared else "pixels",
+            "encoder_layers": [8],
+            "decoder_layers": [16],
+        },
+        "loss": {"mask_radius": 40.0, "objective": "marginal" if shared else "elbo"},
     }
     config = parse_config(values, folder, check_files=False)
     layout.config.write_text(dump_config(config))
@@ -117,9 +131,12 @@ def make_run(
         model = CryoSphere(structure, n_particles, box_size, PIXEL_SIZE, config)
         for parameter in model.decoder.parameters():
             parameter += 0.15 * torch.randn(parameter.shape)
-    save_checkpoint(layout.last_checkpoint, {"model": model.state_dict(), "epoch": 1, "best_epoch": 1})
-    weights = Run.load(layout.folder).weights_hash()
-    save_posterior(layout.posterior, made_up_posterior(n_particles, latent_dim, spread, latent), weights)
+    state = {"model": model.state_dict(), "architecture": asdict(model.architecture), "epoch": 1, "best_epoch": 1}
+    save_checkpoint(layout.last_checkpoint, state)
+    posterior = made_up_posterior(n_particles, latent_dim, spread, latent)
+    if shared:
+        posterior = on_shared_nodes(posterior)
+    save_posterior(layout.posterior, posterior, Run.load(layout.folder).weights_hash())
     write_metrics(layout.metrics)
     return Run.load(folder)
 
@@ -130,11 +147,35 @@ def made_up_posterior(n_particles: int, latent_dim: int, spread: float, latent: 
     if latent is None:
         latent = generator.normal(size=(n_particles, latent_dim)) / np.arange(1, latent_dim + 1)
     factor = spread * generator.normal(size=(n_particles, latent_dim, latent_dim))
+    unknown = np.full(n_particles, np.nan, dtype=np.float32)
     return Posterior(
         index=np.arange(n_particles),
         mean=latent.astype(np.float32),
         covariance=(factor @ factor.transpose(0, 2, 1) + (0.3 * spread) ** 2 * np.eye(latent_dim)).astype(np.float32),
-        effective_sample_size=np.full(n_particles, np.nan, dtype=np.float32),
+        effective_sample_size=unknown,
+        log_evidence=unknown,
+        nodes=np.zeros((0, latent_dim), np.float32),
+        log_likelihood=np.zeros((n_particles, 0), np.float32),
+    )
+
+
+def on_shared_nodes(posterior: Posterior, count: int = 128) -> Posterior:
+    """Likelihoods at shared latents that are normal with a posterior's means and covariances (its own times prior)."""
+    nodes = prior_nodes(count, posterior.mean.shape[1]).numpy()
+    offset = nodes - posterior.mean[:, None].astype(np.float64)
+    log_likelihood = -0.5 * np.einsum("bni,bij,bnj->bn", offset, np.linalg.inv(posterior.covariance), offset)
+    grid = PosteriorGrid(nodes, dense=True)
+    weights = grid.weights(log_likelihood)
+    mean = weights @ grid.latent
+    centred = grid.latent - mean[:, None]
+    return Posterior(
+        index=posterior.index,
+        mean=mean.astype(np.float32),
+        covariance=np.einsum("bq,bqi,bqj->bij", weights, centred, centred).astype(np.float32),
+        effective_sample_size=(1 / (weights**2).sum(1)).astype(np.float32),
+        log_evidence=logsumexp(grid.log_weights(log_likelihood), axis=1).astype(np.float32),
+        nodes=nodes.astype(np.float32),
+        log_likelihood=log_likelihood.astype(np.float32),
     )
 
 

@@ -17,7 +17,7 @@ from cryosphere.simulation.acquisition import SimulationSettings
 from cryosphere.simulation.paths import read_path
 from cryosphere.simulation.shipped_data import shipped_path
 
-N_PARTICLES, EPOCHS = 5000, 20
+N_PARTICLES, EPOCHS = 5000, None
 folder = Path("adenylate_kinase")
 
 # %% [markdown]
@@ -49,15 +49,14 @@ print(structure.n_residues, "residues in chains", sorted(set(structure.chain_ids
 # %% [markdown]
 # ## 3. Train
 #
-# Every key of the configuration but the two files has a default; `cryosphere init` writes them all with comments. The
-# chain is divided into six segments whose borders are learned along with the motion.
+# Every key of the configuration but the two files has a default; `cryosphere init` writes them all with comments. How many
+# segments there are, and how many dimensions the motion has, images that are kept out of training decide.
 
 # %%
 run = cryosphere.train(
     {
         "particles": {"file": str(folder / "particles" / "particles.star")},
         "structure": {"file": str(folder / "particles" / "nominal.cif")},
-        "segments": {"n_segments": 6},
         "training": {"epochs": EPOCHS},
     },
     folder / "run",

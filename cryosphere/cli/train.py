@@ -19,7 +19,7 @@ import click
 @click.option(
     "--half-sets",
     is_flag=True,
-    help="Train two models on independent halves (rlnRandomSubset, else random) into half1 and half2, and compare them.",
+    help="Train on two independent halves (rlnRandomSubset, else random), into half1 and half2, and compare.",
 )
 @click.option("--no-posterior", is_flag=True, help="Do not end with the posterior of every particle.")
 @click.option("--quiet", is_flag=True, help="No progress bar.")

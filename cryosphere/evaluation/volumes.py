@@ -45,14 +45,16 @@ def score_volumes(
         curve = metrics.fourier_shell_correlation(volume, true_volume(state), shells)
         return metrics.fsc_area(curve, run.table.box_size)
 
+    decode = run.decode_sites if truth.volumes else run.decode
+    nominal = run.model.nominal_sites.cpu().numpy() if truth.volumes else run.structure.residue_positions
     singles = {
-        "nominal": metrics.fourier_volume(_gaussian_volume(run, run.structure.residue_positions)),
+        "nominal": metrics.fourier_volume(_gaussian_volume(run, nominal)),
         "best_single": metrics.fourier_volume(_gaussian_volume(run, mean_structure)),
     }
     areas: dict[str, list[float]] = {"run": [], "nominal": [], "best_single": []}
     progress = tqdm(rows, desc="volumes", unit="image", disable=not show_progress)
     for row, state in zip(progress, states.tolist(), strict=True):
-        decoded = run.decode(run.posterior.mean[row : row + 1])[0]
+        decoded = decode(run.posterior.mean[row : row + 1])[0]
         areas["run"].append(area(metrics.fourier_volume(_gaussian_volume(run, decoded)), state))
         for name, volume in singles.items():
             areas[name].append(area(volume, state))

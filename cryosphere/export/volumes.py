@@ -87,8 +87,8 @@ def _residue_maps(run: Run, selection: Selection) -> Iterator[Float[np.ndarray, 
     amplitudes, sigmas = (
         torch.tensor(values, dtype=torch.float32) for values in (run.structure.amplitudes, run.structure.sigmas)
     )
-    for positions in moved_positions(run, selection.latent, "residues"):
-        points = torch.tensor(positions, dtype=torch.float32)
+    for latent in selection.latent:
+        points = torch.from_numpy(run.decode_sites(latent[None])[0])
         yield gaussians.volume(points, amplitudes, sigmas, run.table.box_size, run.table.pixel_size).numpy()
 
 

@@ -55,7 +55,7 @@ def refine_poses(
     angle = math.radians(config.rotation_error) / math.sqrt(3)
     precision = torch.tensor([angle**-2] * 3 + [2 / config.shift_error**2] * 2, device=model.device)
     latent = prior_nodes(_NODES.get(model.latent_dim, _MANY_NODES), model.latent_dim).to(model.device)
-    conformations = model.decode(latent)
+    conformations = model.decode_sites(latent)
     table = model.renderer.table(conformations, level)
     n_particles = images.table.n_particles
     with tqdm(total=n_particles * _STEPS, desc="poses", unit="image", disable=not progress, leave=False) as bar:

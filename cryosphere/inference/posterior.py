@@ -118,7 +118,7 @@ def _of_shared_nodes(
 ) -> Posterior:
     """Log-likelihoods of all images at shared nodes, and the moments of the posteriors they give."""
     level = model.renderer.level()
-    table = model.renderer.table(model.decode(nodes.to(model.device)), level)
+    table = model.renderer.table(model.decode_sites(nodes.to(model.device)), level)
     grid = PosteriorGrid(nodes.numpy(), dense)
     parts: list[tuple[np.ndarray, ...]] = []
     for rows in _batches(images, progress):

@@ -68,7 +68,7 @@ def _first_count(n_residues: int, config: SegmentsConfig) -> int:
     if config.n_segments != "auto":
         if config.n_segments > n_residues:
             raise ConfigError(
-                f"segments.n_segments: {config.n_segments} segments, but there are only {n_residues} residues to divide."
+                f"segments.n_segments: {config.n_segments} segments, but there are only {n_residues} residues."
             )
         return config.n_segments
     return config.patches or min(max(n_residues // _RESIDUES_PER_PATCH, _FEWEST_PATCHES), _MOST_PATCHES)

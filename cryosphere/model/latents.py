@@ -43,7 +43,7 @@ def prior_nodes(count: int, latent_dim: int, generator: torch.Generator | None =
 
 def log_normal(
     latent: Float[Tensor, "... latent"], mean: Tensor | float = 0.0, log_std: Tensor | float = 0.0
-) -> Float[Tensor, "..."]:
+) -> Float[Tensor, ...]:
     """Log density of independent normal distributions, standard by default."""
     log_std = torch.as_tensor(log_std, dtype=latent.dtype, device=latent.device)
     scaled = (latent - mean) * torch.exp(-log_std)

@@ -94,7 +94,7 @@ def compare(
     if encoded is not None:
         rows = torch.randint(n_images, (n_drawn,), generator=generator).to(model.device)
         shared = torch.cat([shared, encoded.draw(rows, generator)])
-    table = model.renderer.table(model.decode(shared), prepared.level)
+    table = model.renderer.table(model.decode_sites(shared), prepared.level)
     overlap, power = model.renderer.overlaps(prepared, table)
     likelihood = log_likelihood_ratio(overlap, power, contrast)
     latent = shared.expand(n_images, -1, -1)
@@ -103,7 +103,7 @@ def compare(
     if n_own > 0:
         rows = torch.arange(n_images, device=model.device).repeat_interleave(n_own)
         own = encoded.draw(rows, generator)
-        found = model.log_likelihood(prepared, model.decode(own), contrast and contrast.repeated(n_own)).view(
+        found = model.log_likelihood(prepared, model.decode_sites(own), contrast and contrast.repeated(n_own)).view(
             n_images, n_own
         )
         latent = torch.cat([latent, own.view(n_images, n_own, -1)], dim=1)

@@ -22,6 +22,7 @@ from cryosphere.model.segmentation import Segmentation
 from cryosphere.physics.motions import move_residues
 from cryosphere.records import LossTerms, ParticleBatch, Structure
 from cryosphere.structure.contacts import contact_graph, divide
+from cryosphere.structure.sites import scattering_centres
 
 # Room (Å) between the outermost residue of the nominal structure and the mask, for it to move into and for the CTF to
 # spread it.
@@ -99,9 +100,9 @@ class CryoSphere(nn.Module):
         )
         self.mask_radius = config.loss.mask_radius or _mask_radius(structure, box_size, pixel_size)
         self.renderer = Renderer(structure, box_size, pixel_size, self.mask_radius, config.loss.low_pass_resolution)
-        self.encoder = self._make_encoder()
         self.register_buffer("contrast", torch.full((n_groups, 2), torch.nan))
         self._add_constants(structure)
+        self.encoder = self._make_encoder()
 
     def _make_encoder(self) -> nn.Module:
         model = self.config.model
@@ -111,8 +112,7 @@ class CryoSphere(nn.Module):
             return PixelEncoder(self.box_size, self.pixel_size, self.mask_radius, model.encoder_layers, self.latent_dim)
         graph = contact_graph(self.structure.residue_positions, self.structure.bonded)
         groups = divide(graph, _SCORE_GROUPS, max(1, self.structure.n_residues // (4 * _SCORE_GROUPS)))
-        template = torch.tensor(self.structure.residue_positions, dtype=torch.float32)
-        features = ScoreFeatures(self.renderer, template, torch.from_numpy(groups))
+        features = ScoreFeatures(self.renderer, self.nominal_sites, torch.from_numpy(groups))
         return ScoreEncoder(features, model.encoder_layers, self.latent_dim)
 
     @property
@@ -127,6 +127,9 @@ class CryoSphere(nn.Module):
         nominal = torch.tensor(structure.residue_positions, dtype=torch.float32)
         bonds = torch.tensor(np.flatnonzero(structure.bonded), dtype=torch.long)
         constant("nominal_positions", nominal)
+        centred = self.config.structure.gaussian_at == "centroid"
+        sites = scattering_centres(structure) if centred else structure.residue_positions
+        constant("nominal_sites", torch.tensor(sites, dtype=torch.float32))
         constant("bonds", bonds)
         constant("bond_lengths", torch.linalg.norm(nominal[bonds + 1] - nominal[bonds], dim=-1))
 
@@ -159,8 +162,27 @@ class CryoSphere(nn.Module):
 
         ``still`` gives the structure moved by the shared motion alone, whatever the latent.
         """
+        return self.decode_with_sites(latent, segment_weights, still)[0]
+
+    def decode_sites(
+        self,
+        latent: Float[Tensor, "batch latent"],
+        segment_weights: Float[Tensor, "residue segment"] | None = None,
+        still: bool = False,
+    ) -> Float[Tensor, "batch residue 3"]:
+        """Centres of the residues' Gaussians (Å, model frame), from which images are rendered."""
+        return self.decode_with_sites(latent, segment_weights, still)[1]
+
+    def decode_with_sites(
+        self,
+        latent: Float[Tensor, "batch latent"],
+        segment_weights: Float[Tensor, "residue segment"] | None = None,
+        still: bool = False,
+    ) -> tuple[Float[Tensor, "batch residue 3"], Float[Tensor, "batch residue 3"]]:
+        """Residue positions and centres of their Gaussians, moved by the same motions."""
         weights = self.segment_weights() if segment_weights is None else segment_weights
-        return move_residues(self.nominal_positions, *self.motions(latent, weights, still))
+        motions = self.motions(latent, weights, still)
+        return move_residues(self.nominal_positions, *motions), move_residues(self.nominal_sites, *motions)
 
     def contrast_prior(self, optics_group: Int[Tensor, " batch"]) -> losses.ContrastPrior | None:
         """Distribution of the images' contrasts; None where they are profiled."""
@@ -169,10 +191,10 @@ class CryoSphere(nn.Module):
             return None
         return losses.ContrastPrior(values[:, 0], values[:, 1])
 
-    def data_loss(self, batch: ParticleBatch, positions: Float[Tensor, "batch residue 3"]) -> Float[Tensor, " batch"]:
-        """Data term of each image: minus the log-likelihood ratio in nats, or minus the correlation."""
+    def data_loss(self, batch: ParticleBatch, sites: Float[Tensor, "batch residue 3"]) -> Float[Tensor, " batch"]:
+        """Data term of each image, Gaussians at ``sites`` (Å): minus log-likelihood ratio in nats or correlation."""
         prepared = self.renderer.prepare(batch)
-        rendered = self.renderer.render(prepared, positions)
+        rendered = self.renderer.render(prepared, sites)
         if self.config.loss.data == "correlation":
             return -losses.correlation(prepared.images, rendered, prepared.level.mask)
         return -losses.log_likelihood_ratio(*_compare(prepared.images, rendered))
@@ -180,21 +202,21 @@ class CryoSphere(nn.Module):
     def log_likelihood(
         self,
         prepared: PreparedImages,
-        positions: Float[Tensor, "batch residue 3"],
+        sites: Float[Tensor, "batch residue 3"],
         contrast: losses.ContrastPrior | None = None,
         window: float = _TRAINING_WINDOW,
     ) -> Float[Tensor, " batch"]:
         """Log-likelihood ratio (nats) of prepared images at one conformation each, or a whole number each."""
-        rendered = self.renderer.render(prepared, positions, window)
-        images = prepared.images.repeat_interleave(len(positions) // len(prepared.images), dim=0)
+        rendered = self.renderer.render(prepared, sites, window)
+        images = prepared.images.repeat_interleave(len(sites) // len(prepared.images), dim=0)
         return losses.log_likelihood_ratio(*_compare(images, rendered), contrast)
 
     def log_likelihoods(
-        self, batch: ParticleBatch, conformations: Float[Tensor, "conformation residue 3"], level: Level | None = None
+        self, batch: ParticleBatch, sites: Float[Tensor, "conformation residue 3"], level: Level | None = None
     ) -> Float[Tensor, "batch conformation"]:
-        """Log-likelihood ratio (nats, contrast profiled) of every image of a batch at every given conformation."""
+        """Log-likelihood ratio (nats, contrast profiled) of every image at the sites of every given conformation."""
         level = level or self.renderer.level()
-        table = self.renderer.table(conformations, level)
+        table = self.renderer.table(sites, level)
         return losses.log_likelihood_ratio(*self.renderer.overlaps(self.renderer.prepare(batch, level), table))
 
     def geometry(self, positions: Float[Tensor, "batch residue 3"]) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
@@ -215,22 +237,22 @@ class CryoSphere(nn.Module):
         noise = torch.randn(mean.shape, generator=generator, dtype=mean.dtype).to(mean.device)
         latent = mean + log_std.exp() * noise
         segment_weights = self.segmentation.weights(self.segmentation.sample(generator))
-        positions = self.decode(latent, segment_weights)
-        return self._terms(batch, positions, mean, log_std, weights)
+        decoded = self.decode_with_sites(latent, segment_weights)
+        return self._terms(batch, *decoded, mean, log_std, weights)
 
     def held_out_loss(
         self, batch: ParticleBatch, mean: Float[Tensor, "batch latent"], log_std: Float[Tensor, "batch latent"]
     ) -> LossTerms:
         """The same objective without sampling and with full KL weights, at given latent posteriors."""
-        return self._terms(batch, self.decode(mean), mean, log_std, KLWeights(1.0, 1.0, 1.0))
+        return self._terms(batch, *self.decode_with_sites(mean), mean, log_std, KLWeights(1.0, 1.0, 1.0))
 
-    def _terms(self, batch, positions, mean, log_std, weights: KLWeights) -> LossTerms:
+    def _terms(self, batch, positions, sites, mean, log_std, weights: KLWeights) -> LossTerms:
         config = self.config.loss
         latent_scale, segmentation_scale = self.kl_scales()
         kl_segments, kl_proportions = self.segmentation.kl()
         continuity, clash = self.geometry(positions)
         terms = {
-            "data": self.data_loss(batch, positions).mean(),
+            "data": self.data_loss(batch, sites).mean(),
             "kl_latent": config.kl_latent
             * latent_scale
             * weights.latent

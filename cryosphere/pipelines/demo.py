@@ -49,7 +49,7 @@ def demo(
     *,
     seed: int = 0,
     n_particles: int = 5000,
-    epochs: int = 20,
+    epochs: int | None = None,
     overwrite: bool = False,
     show_progress: bool = True,
     say: Callable[[str], None] = lambda sentence: None,
@@ -66,8 +66,9 @@ def demo(
         ``volumes/`` and ``demo.png``.
     seed : int
         Of the simulation and the training.
-    n_particles, epochs : int
-        The defaults take a few minutes on two CPU cores.
+    n_particles : int
+    epochs : int, optional
+        ``training.epochs``. The defaults take a few minutes on two CPU cores.
     overwrite : bool
         Whether the folder of an earlier demo may be replaced.
     show_progress : bool
@@ -79,7 +80,7 @@ def demo(
     _make_folder(folder, overwrite)
     say("1/5 simulate: a path from closed (PDB 1AKE) to open (4AKE), images from all atoms")
     simulated = _simulate(folder / "particles", seed, n_particles, show_progress)
-    say(f"2/5 train: {epochs} epochs")
+    say("2/5 train")
     particles, nominal = simulated.folder / "particles.star", simulated.folder / "nominal.cif"
     settings = {("training", "epochs"): epochs, ("training", "seed"): seed}
     write_template(particles, nominal, None, folder / "config.yaml", settings=settings)

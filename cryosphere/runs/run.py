@@ -170,6 +170,14 @@ class Run:
         return torch.cat(chunks).numpy() if chunks else np.zeros((0, self.n_residues, 3), np.float32)
 
     @torch.no_grad()
+    def decode_sites(
+        self, latent: Float[np.ndarray, "conformation latent"]
+    ) -> Float[np.ndarray, "conformation residue 3"]:
+        """Centres of the residues' Gaussians (float32, Å) at the given latents: what images and maps are made from."""
+        weights = self.model.segment_weights()
+        return torch.cat([self.model.decode_sites(chunk, weights).cpu() for chunk in self._chunks(latent)]).numpy()
+
+    @torch.no_grad()
     def decode_motions(
         self, latent: Float[np.ndarray, "conformation latent"]
     ) -> tuple[Float[np.ndarray, "conformation residue 4"], Float[np.ndarray, "conformation residue 3"]]:

@@ -78,7 +78,10 @@ def divide(graph: sparse.csr_array, n_parts: int, least: int) -> Int[np.ndarray,
     parts = [np.arange(graph.shape[0])]
     cuts = [_cheapest_cut(graph, parts[0], least)]
     while len(parts) < n_parts:
-        scores = [np.inf if cut is None else cut.conductance / np.sqrt(len(part)) for cut, part in zip(cuts, parts)]
+        scores = [
+            np.inf if cut is None else cut.conductance / np.sqrt(len(part))
+            for cut, part in zip(cuts, parts, strict=True)
+        ]
         chosen = int(np.argmin(scores))
         if cuts[chosen] is None:
             break

@@ -32,7 +32,7 @@ _MANY_NODES = 256
 # A simpler model is kept unless a richer one gains more than so many standard errors and this share of all that the
 # motion gains: a richer one also makes up for what the Gaussians of residues are not.
 _STANDARD_ERRORS = 2.0
-_LEAST_SHARE = 0.02
+_LEAST_SHARE = {"segments": 0.02, "latent dimension": 0.10}
 # Shares of what the motion gains that merging bodies may cost before they are fitted.
 _CANDIDATE_LOSSES = (0.10, 0.03, 0.01)
 # Standard errors by which a segment's motion must be seen for "supported", and for "weak".
@@ -95,7 +95,7 @@ def still_evidence(
 
 @torch.no_grad()
 def _prior_conformations(model: CryoSphere) -> Float[Tensor, "conformation residue 3"]:
-    return model.decode(_nodes(model))
+    return model.decode_sites(_nodes(model))
 
 
 def _nodes(model: CryoSphere) -> Float[Tensor, "node latent"]:
@@ -113,7 +113,7 @@ def mean_motions(motions: SegmentMotions) -> SegmentMotions:
 
 @torch.no_grad()
 def frozen_conformations(model: CryoSphere, segments: Iterable[int]) -> Float[Tensor, "conformation residue 3"]:
-    """Conformations over the prior with some segments kept at their mean motion."""
+    """Sites of conformations over the prior with some segments kept at their mean motion."""
     motions = model.decoder(_nodes(model))
     mean = mean_motions(motions)
     quat, translation = motions.rotation_quat.clone(), motions.translation.clone()
@@ -122,18 +122,21 @@ def frozen_conformations(model: CryoSphere, segments: Iterable[int]) -> Float[Te
     moved = residue_motions(
         SegmentMotions(quat, translation), model.segment_weights(), model.nominal_positions, model.config.model.motion
     )
-    return move_residues(model.nominal_positions, *moved)
+    return move_residues(model.nominal_sites, *moved)
 
 
 def is_better(
-    richer: Float[np.ndarray, " image"], simpler: Float[np.ndarray, " image"], floor: Float[np.ndarray, " image"]
+    richer: Float[np.ndarray, " image"],
+    simpler: Float[np.ndarray, " image"],
+    floor: Float[np.ndarray, " image"],
+    share: float,
 ) -> bool:
-    """Whether a richer model explains held-out images better by enough: 2 standard errors, 2 % of the gain so far.
+    """Whether a richer model explains held-out images better by enough: 2 standard errors, and a share of the gain.
 
-    ``floor`` is the log-likelihood without motion.
+    ``floor`` is the log-likelihood without motion, from which the simpler model's gain counts.
     """
     gain = richer - simpler
-    least = _LEAST_SHARE * max(float((simpler - floor).mean()), 0.0)
+    least = share * max(float((simpler - floor).mean()), 0.0)
     return float(gain.mean()) > max(_STANDARD_ERRORS * float(gain.std()) / math.sqrt(len(gain)), least)
 
 
@@ -189,10 +192,10 @@ def _worth_trying(n_bodies: int) -> bool:
     return n_bodies <= 6 or n_bodies % 4 == 0
 
 
-def simplest_good(evidences: list[Float[np.ndarray, " image"]], floor: Float[np.ndarray, " image"]) -> int:
+def simplest_good(evidences: list[Float[np.ndarray, " image"]], floor: Float[np.ndarray, " image"], what: str) -> int:
     """First of some models, simplest first, that none of the others is clearly better than (:func:`is_better`)."""
     for number, evidence in enumerate(evidences):
-        if not any(is_better(other, evidence, floor) for other in evidences[number + 1 :]):
+        if not any(is_better(other, evidence, floor, _LEAST_SHARE[what]) for other in evidences[number + 1 :]):
             return number
     return len(evidences) - 1
 
@@ -214,7 +217,7 @@ def segment_support(model: CryoSphere, images: ParticleImages, rows: Int[np.ndar
     segments = _still_unsupported(model, images, rows)
     full = held_out_evidence(model, images, rows, level)
     still = still_evidence(model, images, rows, level)
-    nominal = marginal_evidence(model, images, rows, model.nominal_positions[None], level)
+    nominal = marginal_evidence(model, images, rows, model.nominal_sites[None], level)
     segments = []
     verdict = {
         "evidence": {name: float(e.mean()) for name, e in (("model", full), ("still", still), ("nominal", nominal))},
@@ -291,7 +294,7 @@ def residual_noise(
         overlap, power = model.renderer.overlaps(prepared, table)
         best = log_likelihood_ratio(overlap, power).argmax(1)
         scale = (overlap.gather(1, best[:, None]) / power.gather(1, best[:, None]).clamp_min(1e-30)).clamp_min(0.0)
-        rendered = model.renderer.render_fourier(prepared, model.decode(_nodes(model)[best]))
+        rendered = model.renderer.render_fourier(prepared, model.decode_sites(_nodes(model)[best]))
         residual = image_to_fourier(batch.images) - scale[..., None] * rendered
         squares = (residual.abs() ** 2 / model.box_size**2).flatten(1).cpu().double() * weight
         for group in torch.unique(batch.optics_group).tolist():

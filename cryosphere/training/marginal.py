@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import sys
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,35 +16,27 @@ from tqdm import tqdm
 from cryosphere.config import Config, dump_config
 from cryosphere.errors import RunError
 from cryosphere.inference.poses import refine_poses
-from cryosphere.model.bodies import BodySegmentation
 from cryosphere.model.encoder import ScoreEncoder
-from cryosphere.model.losses import estimate_contrast, improve_contrast
 from cryosphere.model.mixture import Candidates, EncodedImages, compare
-from cryosphere.model.regrouping import shuffled_bodies, with_bodies
-from cryosphere.model.vae import Architecture, CryoSphere
+from cryosphere.model.renderer import Level
+from cryosphere.model.vae import CryoSphere
 from cryosphere.particles.dataset import ParticleImages
 from cryosphere.particles.selection import training_rows
 from cryosphere.runs.checkpoints import load_checkpoint, save_checkpoint
 from cryosphere.runs.layout import RunLayout
+from cryosphere.training.contrast import update_contrast
 from cryosphere.training.encoding import FeatureCache, prepare_encoder
-from cryosphere.training.evidence import (
-    Tried,
-    candidate_bodies,
-    held_out_evidence,
-    residual_noise,
-    segment_support,
-    simplest_good,
-    still_evidence,
-)
+from cryosphere.training.evidence import held_out_evidence, residual_noise, segment_support, still_evidence
 from cryosphere.training.metrics import EventWriter, MetricsFile
+from cryosphere.training.selection import ModelSelection, restored, snapshot
 from cryosphere.training.stages import Stage, n_nodes, n_own_samples, plan, rate_factor
 
 # Held-out images that decide between models; training images stand in where none are held out.
 _MOST_JUDGES = 1000
 # Values of images held at a time.
 _BLOCK_VALUES = 30_000_000
-# Images of an optics group in a block from which its contrasts are learned, and the share of each update taken.
-_LEAST_FOR_CONTRAST, _CONTRAST_STEP = 32, 0.2
+# Conformations of a step whose geometry is looked at, evenly spread over the latent.
+_GEOMETRY_SAMPLE = 6
 
 
 @dataclass
@@ -64,8 +56,6 @@ class Progress:
     seconds: float = 0.0
     best_loss: float | None = None
     best_epoch: int | None = None
-    chosen: int = 0
-    tried: list[dict[str, Any]] = field(default_factory=list)
     verdict: dict[str, Any] = field(default_factory=dict)
 
 
@@ -112,10 +102,9 @@ class MarginalTrainer:
         self.stages = plan(config, len(self.training_rows), divides)
         self.generator = torch.Generator().manual_seed(training.seed)
         self.progress = Progress()
-        self.fork: dict[str, Any] | None = None
-        self.rivals: list[dict[str, Any]] = []
+        self.selection = ModelSelection(images, self.judges, self.generator)
+        self.best: dict[str, Any] | None = None
         self.features = FeatureCache(images.table.n_particles)
-        self.candidates: list[torch.Tensor] = []
         self.optimiser: torch.optim.Optimizer | None = None
         self.metrics = MetricsFile(layout.metrics)
         self.events: EventWriter | None = None
@@ -153,10 +142,10 @@ class MarginalTrainer:
     def _run_stage(self, stage: Stage, bar: tqdm) -> None:
         bar.set_description(stage.name)
         if stage.kind == "merge":
-            self._merge_patches(stage)
+            self.selection.merge(stage, self.model)
         elif stage.kind == "refine":
-            self._refine_noise_and_poses(stage)
-        else:
+            self._refine_noise_and_poses(stage.level(self.model.renderer))
+        elif not self.selection.skips(stage, self.model):
             self._fit(stage, bar)
         self.progress.stage += 1
         self.progress.block = 0
@@ -166,12 +155,8 @@ class MarginalTrainer:
 
     def _fit(self, stage: Stage, bar: tqdm) -> None:
         """Blocks of a stage, from the one where it stands; a record of the metrics at the end, or every epoch."""
-        if stage.kind == "bodies" and stage.candidate >= len(self.candidates):
-            return
-        if stage.kind == "control" and self.model.segmentation.n_segments == 1:
-            return
         if self.progress.block == 0:
-            self._begin(stage)
+            self.model = self.selection.begin(stage, self.model)
         size = self._block_size(stage)
         n_blocks = math.ceil(stage.visits / size)
         if self.optimiser is None:
@@ -187,61 +172,25 @@ class MarginalTrainer:
             if time.monotonic() - self._last_saved > 60 * self.config.training.checkpoint_minutes:
                 self.save()
                 self._last_saved = time.monotonic()
-        self._end(stage)
-
-    def _begin(self, stage: Stage) -> None:
-        """Put the model that a stage starts from, or compares with others, in place of the present one."""
-        if stage.name == "fit bodies" and stage.kind == "latent":
-            self.fork = self._snapshot()
-        elif stage.kind == "bodies":
-            self.model = self._from_fork(self.candidates[stage.candidate], self.model.latent_dim)
-        elif stage.kind == "trial":
-            self.rivals = [self._snapshot()]
-            labels = self.candidates[self.progress.chosen] if self.candidates else None
-            self.model = self._from_fork(labels, self.model.latent_dim + 1)
-        elif stage.kind == "control":
-            self.rivals = [self._snapshot()]
-            patches = self._restored(self.fork).segmentation
-            labels = shuffled_bodies(self.model.segmentation, patches, self.generator)
-            self.model = self._from_fork(torch.from_numpy(labels), self.model.latent_dim)
-        elif stage.resolution is None and isinstance(self.model.segmentation, BodySegmentation):
-            labels = self.model.segmentation.labels()
-            if len(np.unique(labels[labels >= 0])) == self.model.segmentation.n_segments:
-                self.model = with_bodies(self.model, labels, self.model.latent_dim, self.generator)
-
-    def _from_fork(self, labels: torch.Tensor | None, latent_dim: int) -> CryoSphere:
-        """The model before bodies were fitted, with other bodies or dimensions."""
-        return with_bodies(
-            self._restored(self.fork), None if labels is None else labels.numpy(), latent_dim, self.generator
-        )
-
-    def _end(self, stage: Stage) -> None:
-        """Compare a stage's model with its rivals once all are there; keep what others start from."""
-        if stage.kind == "trial":
-            self._settle("latent dimension", stage)
-        elif stage.kind == "bodies":
-            if stage.candidate == len(self.candidates) - 1:
-                self._settle("segments", stage)
-            else:
-                self.rivals.append(self._snapshot())
-        elif stage.kind == "control":
-            self._note_control(stage)
-        elif stage.kind == "still":
+        self.model = self.selection.end(stage, self.model)
+        if stage.kind == "still":
             self._prepare_encoder()
+        elif stage.kind == "latent" and stage.resolution is None:
+            self.model = restored(self.best, self.model)
 
     def _prepare_encoder(self) -> None:
         """Let the encoder look from the fitted structure."""
         if n_own_samples(self.config, self.model.latent_dim) > 0:
             still = torch.zeros(1, self.model.latent_dim, device=self.model.device)
             with torch.no_grad():
-                template = self.model.decode(still, still=True)[0]
+                template = self.model.decode_sites(still, still=True)[0]
             prepare_encoder(self.model, self.images, self.training_rows, template)
             self.features.clear()
 
     def _run_block(self, stage: Stage, n_blocks: int, rows: np.ndarray, bar: tqdm) -> None:
         """Compare a block of images with shared conformations, then take its optimiser steps."""
         batch = self.images.batch(rows).to(self.model.device)
-        level = self._level(stage)
+        level = stage.level(self.model.renderer)
         with torch.no_grad():
             prepared = self.model.renderer.prepare(batch, level)
         contrast = self.model.contrast_prior(batch.optics_group)
@@ -260,7 +209,7 @@ class MarginalTrainer:
             chosen = torch.multinomial(candidates.weights.cpu(), 1, generator=self.generator)[:, 0]
             chosen = chosen.to(self.model.device)
             latent = candidates.latent[torch.arange(len(rows), device=chosen.device), chosen]
-            self._update_contrast(batch.optics_group, candidates)
+            update_contrast(self.model, batch.optics_group, candidates)
             if encoded is not None:
                 self._teach_encoder(encoded, candidates)
         size = self.config.training.batch_size
@@ -294,16 +243,18 @@ class MarginalTrainer:
             group["lr"] = group["base_lr"] * factor
         weights = model.segmentation.weights(model.segmentation.sample(self.generator))
         if latent is None:
-            conformations = model.decode(torch.zeros(1, model.latent_dim, device=model.device), weights, still=True)
-            positions = conformations.expand(len(prepared.images), -1, -1)
+            start = torch.zeros(1, model.latent_dim, device=model.device)
+            conformations, sites = model.decode_with_sites(start, weights, still=True)
+            sites = sites.expand(len(prepared.images), -1, -1)
         else:
             unique, place = torch.unique(latent, dim=0, return_inverse=True)
-            conformations = model.decode(unique, weights)
-            positions = conformations[place]
-        continuity, clash = model.geometry(conformations)
+            conformations, sites = model.decode_with_sites(unique, weights)
+            sites = sites[place]
+        some = torch.linspace(0, len(conformations) - 1, min(len(conformations), _GEOMETRY_SAMPLE)).long()
+        continuity, clash = model.geometry(conformations[some.to(model.device)])
         segment_prior = config.loss.kl_segmentation * sum(model.segmentation.kl()) / model.n_training
         terms = {
-            "data": -model.log_likelihood(prepared, positions, contrast).mean(),
+            "data": -model.log_likelihood(prepared, sites, contrast).mean(),
             "kl_segmentation": segment_prior,
             "continuity": stage.geometry * continuity,
             "clash": stage.geometry * clash,
@@ -334,72 +285,13 @@ class MarginalTrainer:
         torch.nn.utils.clip_grad_norm_(self.model.encoder.parameters(), 10.0)
         self.optimiser.step()
 
-    @torch.no_grad()
-    def _update_contrast(self, group: torch.Tensor, candidates: Candidates) -> None:
-        """Distribution of contrasts in every optics group: moments at first, then steps of expectation-maximisation."""
-        shared = slice(candidates.overlap.shape[1])
-        weights = torch.softmax((candidates.log_likelihood + candidates.log_weight)[:, shared], dim=1)
-        for number in torch.unique(group).tolist():
-            rows = group == number
-            if rows.sum() < _LEAST_FOR_CONTRAST:
-                continue
-            part = weights[rows], candidates.overlap[rows], candidates.power[rows]
-            before = self.model.contrast[number]
-            if torch.isfinite(before).all():
-                found = improve_contrast(*part, before[0], before[1])
-                self.model.contrast[number] = before + _CONTRAST_STEP * (found - before)
-            else:
-                found = torch.stack(estimate_contrast(*((part[0] * value).sum(1) for value in part[1:])))
-                if found[0] > 0:
-                    self.model.contrast[number] = found
-
-    def _merge_patches(self, stage: Stage) -> None:
-        candidates, tried = candidate_bodies(self.model, self.images, self.judges, self._level(stage), self.generator)
-        self.candidates = [torch.from_numpy(labels) for labels in candidates]
-        self.progress.tried += [asdict(item) for item in tried]
-        self.fork = self._snapshot()
-
-    def _settle(self, what: str, stage: Stage) -> None:
-        """Of the rivals and the present model, simplest first, keep the simplest that held-out images do not miss."""
-        models = [*map(self._restored, self.rivals), self.model]
-        level = self._level(stage)
-        evidences = [held_out_evidence(model.eval(), self.images, self.judges, level) for model in models]
-        kept = simplest_good(evidences, still_evidence(models[0], self.images, self.judges, level))
-        best = evidences[int(np.argmax([evidence.mean() for evidence in evidences]))]
-        for number, (model, evidence) in enumerate(zip(models, evidences, strict=True)):
-            error = float((best - evidence).std() / math.sqrt(len(best)))
-            shape = model.architecture
-            self.progress.tried.append(
-                asdict(
-                    Tried(what, shape.latent_dim, shape.n_segments, float(evidence.mean()), error, 0.0, number == kept)
-                )
-            )
-        self.model, self.rivals = models[kept], []
-        if what == "segments":
-            self.progress.chosen = kept
-
-    def _note_control(self, stage: Stage) -> None:
-        """Note what shuffled segments came to, and go back to the found ones."""
-        control, level = self.model.eval(), self._level(stage)
-        self.model, self.rivals = self._restored(self.rivals[0]), []
-        found = held_out_evidence(self.model.eval(), self.images, self.judges, level)
-        shuffled = held_out_evidence(control, self.images, self.judges, level)
-        error = float((found - shuffled).std() / math.sqrt(len(found)))
-        shape = control.architecture
-        for evidence, spread, kept in ((shuffled, error, False), (found, 0.0, True)):
-            self.progress.tried.append(
-                asdict(
-                    Tried("shuffling", shape.latent_dim, shape.n_segments, float(evidence.mean()), spread, 0.0, kept)
-                )
-            )
-
-    def _refine_noise_and_poses(self, stage: Stage) -> None:
+    def _refine_noise_and_poses(self, level: Level) -> None:
         self.model.eval()
         self.images.refine_noise(residual_noise(self.model, self.images, self.judges))
         self.features.clear()
-        self._refine_poses(self._level(stage))
+        self._refine_poses(level)
 
-    def _refine_poses(self, level) -> None:
+    def _refine_poses(self, level: Level) -> None:
         if self.config.particles.refine_poses:
             refine_poses(self.model, self.images, level, self.config.particles, self.show_progress)
 
@@ -411,12 +303,8 @@ class MarginalTrainer:
         self.save()
         self.save(self.layout.best_checkpoint)
 
-    def _level(self, stage: Stage):
-        renderer = self.model.renderer
-        return renderer.level(None if stage.resolution is None else renderer.band_at(stage.resolution))
-
     def _block_size(self, stage: Stage) -> int:
-        per_image = 3 * self._level(stage).size ** 2
+        per_image = 3 * stage.level(self.model.renderer).size ** 2
         fitting = max(self.config.training.batch_size, _BLOCK_VALUES // per_image)
         return min(stage.block, fitting, len(self.training_rows))
 
@@ -450,19 +338,19 @@ class MarginalTrainer:
         )
 
     def _record(self, stage: Stage) -> None:
-        """Append what the stage, or an epoch of it, came to; keep the weights if they are the best at full resolution."""
+        """Append what the stage, or an epoch of it, came to."""
         progress = self.progress
         progress.epoch += 1
         self.model.eval()
         evidence = (still_evidence if stage.kind == "still" else held_out_evidence)(
-            self.model, self.images, self.judges, self._level(stage)
+            self.model, self.images, self.judges, stage.level(self.model.renderer)
         )
         self.model.train()
         held_out = {"data": -float(evidence.mean()), "total": -float(evidence.mean())}
         record = {
             "epoch": progress.epoch,
             "stage": stage.name,
-            "resolution": round(self.model.renderer.edge / self._level(stage).band, 2),
+            "resolution": round(self.model.renderer.edge / stage.level(self.model.renderer).band, 2),
             "step": progress.visits,
             "learning_rate": self.optimiser.param_groups[0]["lr"],
             "n_segments": self.model.segmentation.n_segments,
@@ -479,6 +367,7 @@ class MarginalTrainer:
         if stage.kind == "latent" and stage.resolution is None:
             if progress.best_loss is None or held_out["total"] < progress.best_loss:
                 progress.best_loss, progress.best_epoch = held_out["total"], progress.epoch
+                self.best = snapshot(self.model)
 
     def _show(self, stage: Stage, bar: tqdm) -> None:
         sums, images = self.progress.sums, max(self.progress.images, 1)
@@ -495,24 +384,6 @@ class MarginalTrainer:
             f"{', '.join(bad) or 'the loss'} is not finite; try a smaller training.learning_rate."
         )
 
-    def _snapshot(self) -> dict[str, Any]:
-        return {"architecture": asdict(self.model.architecture), "model": _copied(self.model.state_dict())}
-
-    def _restored(self, snapshot: dict[str, Any]) -> CryoSphere:
-        """A model with the shape and weights of a snapshot."""
-        model = CryoSphere(
-            self.model.structure,
-            self.model.n_particles,
-            self.model.box_size,
-            self.model.pixel_size,
-            self.config,
-            Architecture(**snapshot["architecture"]),
-            n_groups=len(self.model.contrast),
-        )
-        model.load_state_dict(snapshot["model"])
-        model.n_training = self.model.n_training
-        return model.to(self.model.device)
-
     def save(self, path: Path | None = None) -> None:
         """Write a checkpoint, by default the one to resume from."""
         save_checkpoint(path or self.layout.last_checkpoint, self.state())
@@ -520,17 +391,16 @@ class MarginalTrainer:
     def state(self) -> dict[str, Any]:
         """Everything that training depends on from here on."""
         return {
-            **self._snapshot(),
+            **snapshot(self.model),
             "optimiser": self.optimiser and self.optimiser.state_dict(),
             "generator": self.generator.get_state(),
             "config": dump_config(self.config),
             "fingerprint": self.fingerprint,
-            "fork": self.fork,
-            "rivals": self.rivals,
-            "candidates": self.candidates,
+            "best": self.best,
             "noise_power": self.images.noise_power,
             "pose_rotvec": self.images.pose_rotvec,
             "pose_shift": self.images.pose_shift,
+            **self.selection.state(),
             **vars(self.progress),
         }
 
@@ -549,8 +419,9 @@ class MarginalTrainer:
                 "(their contents differ); resume with the same files, or train into a new folder."
             )
         self.progress = Progress(**{name: state[name] for name in vars(self.progress)})
-        self.fork, self.rivals, self.candidates = state["fork"], state["rivals"], state["candidates"]
-        self.model = self._restored(state)
+        self.selection.load(state)
+        self.best = state["best"]
+        self.model = restored(state, self.model)
         if state["optimiser"] is not None:
             self.optimiser = self._make_optimiser(self.stages[self.progress.stage])
             self.optimiser.load_state_dict(state["optimiser"])
@@ -559,7 +430,3 @@ class MarginalTrainer:
         self.images.pose_rotvec, self.images.pose_shift = state["pose_rotvec"], state["pose_shift"]
         for stray in self.layout.last_checkpoint.parent.glob(".*.partial*"):
             stray.unlink()  # half-written when the run was killed
-
-
-def _copied(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    return {name: value.detach().clone() for name, value in state.items()}

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from cryosphere.config import Config
+from cryosphere.model.renderer import Level, Renderer
 
 # Resolutions (Å) of the coarse stages.
 _COARSEST, _COARSE, _MIDDLE = 28.0, 18.0, 14.0
@@ -47,6 +48,8 @@ class Stage:
         Factor of the number of shared conformations.
     candidate : int
         Of ``bodies``: which.
+    is_fork : bool
+        Whether the model at its start is what later rivals start from.
     """
 
     name: str
@@ -59,6 +62,11 @@ class Stage:
     geometry: float = 1.0
     node_share: float = 1.0
     candidate: int = 0
+    is_fork: bool = False
+
+    def level(self, renderer: Renderer) -> Level:
+        """The stage's resolution for a renderer."""
+        return renderer.level(None if self.resolution is None else renderer.band_at(self.resolution))
 
 
 def plan(config: Config, n_training: int, divides: bool) -> list[Stage]:
@@ -85,7 +93,7 @@ def plan(config: Config, n_training: int, divides: bool) -> list[Stage]:
         stages.append(Stage("merge what moves as one", "merge", _COARSE))
         stages += [replace(fit, kind="bodies", candidate=number) for number in range(MOST_CANDIDATES)]
     else:
-        stages.append(fit)
+        stages.append(replace(fit, is_fork=True))
     if config.model.latent_dim == "auto":
         stages.append(replace(fit, name="try another dimension", kind="trial"))
     if divides:

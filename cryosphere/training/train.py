@@ -89,7 +89,7 @@ def train(
     kind = MarginalTrainer if config.loss.objective == "marginal" else Trainer
     trainer = kind(model, images, config, layout, fingerprint, show_progress)
     if isinstance(trainer, Trainer):
-        prepare_encoder(model, images, trainer.training_rows, model.nominal_positions)
+        prepare_encoder(model, images, trainer.training_rows, model.nominal_sites)
     if resume:
         trainer.resume()
         _write_inputs(layout, config, table)
@@ -193,7 +193,7 @@ def _announce(trainer: Trainer | MarginalTrainer, device: str, say: Callable[[st
 
 def _summarise(trainer: Trainer | MarginalTrainer, say: Callable[[str], None]) -> None:
     if isinstance(trainer, MarginalTrainer):
-        for line in describe_training(trainer.progress.tried, trainer.progress.verdict):
+        for line in describe_training(trainer.selection.tried, trainer.progress.verdict):
             say(line)
         return
     progress = trainer.progress

@@ -212,7 +212,7 @@ class Trainer:
         count = min(_FREE_CANDIDATES, len(self.training_rows))
         chosen = self.training_rows[np.linspace(0, len(self.training_rows) - 1, count).astype(int)]
         mean, log_std = self.model.encoder.mean[chosen], self.model.encoder.log_std[chosen]
-        best = self.model.log_likelihoods(batch, self.model.decode(mean)).argmax(1)
+        best = self.model.log_likelihoods(batch, self.model.decode_sites(mean)).argmax(1)
         return mean[best], log_std[best]
 
     def _refuse_non_finite(self, terms: LossTerms) -> None:

@@ -13,7 +13,7 @@ from tests.run_factory import make_run
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    return make_run(tmp_path_factory.mktemp("results") / "run")
+    return make_run(tmp_path_factory.mktemp("results") / "run", shared=True)
 
 
 def _call(*arguments):

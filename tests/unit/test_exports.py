@@ -18,9 +18,14 @@ from cryosphere.inference.nearest import nearest_conformations
 from tests.run_factory import BOX_SIZE, PIXEL_SIZE, make_run
 
 
-@pytest.fixture(scope="module", params=["center", "corner"])
+@pytest.fixture(
+    scope="module",
+    params=[("center", False), ("corner", False), ("corner", True)],
+    ids=["center", "corner", "corner shared"],
+)
 def run(request, tmp_path_factory):
-    return make_run(tmp_path_factory.mktemp("export") / "run", origin=request.param, spread=0.6)
+    origin, shared = request.param
+    return make_run(tmp_path_factory.mktemp("export") / "run", origin=origin, spread=0.6, shared=shared)
 
 
 def _models(path):

@@ -149,9 +149,14 @@ def test_spread_rows_are_distinct_and_reach_both_ends():
     assert spread_rows(101, 5).tolist() == [0, 25, 50, 75, 100]
 
 
-@pytest.fixture(scope="module", params=[1, 2, 3])
+@pytest.fixture(
+    scope="module",
+    params=[(1, False), (2, False), (3, False), (1, True), (2, True)],
+    ids=["1", "2", "3", "1 shared", "2 shared"],
+)
 def analysed(request, tmp_path_factory):
-    run = make_run(tmp_path_factory.mktemp("analysis") / "run", latent_dim=request.param)
+    latent_dim, shared = request.param
+    run = make_run(tmp_path_factory.mktemp("analysis") / "run", latent_dim=latent_dim, shared=shared)
     return run, analyze(run, n_points=4)
 
 
