@@ -57,11 +57,9 @@ class RegionConfig(_Section):
     last: int | None = Field(None, description="last residue number (default: end of the chain)")
     n_segments: int = Field(ge=1, description="number of segments")
     starts: list[int] | None = Field(
-        None, description="residue number at which each segment begins; default: even tiling"
+        None, description="method chain: residue number at which each segment begins; default: even tiling"
     )
-    prior_std: float | None = Field(
-        None, gt=0, description="prior std of segment centres and widths, residues; default: segments.prior_std"
-    )
+    prior_std: float | None = Field(None, gt=0, description="method chain: as segments.prior_std, for this region")
 
 
 class SegmentsConfig(_Section):
@@ -72,7 +70,7 @@ class SegmentsConfig(_Section):
         description="contacts: in space, by what touches; pae: that, weighed with pae_file; chain: along the chain",
     )
     n_segments: Literal["auto"] | Annotated[int, Field(ge=1)] = Field(
-        "auto", description="auto: as many as the images support; or a number, if no regions are named"
+        "auto", description="auto: as many as the images support (method chain: one per 35 residues); or a number"
     )
     patches: Annotated[int, Field(ge=2, le=200)] | None = Field(
         None, description="n_segments auto: pieces to begin with; null: one per 40 residues or so"
@@ -99,7 +97,9 @@ class ModelConfig(_Section):
         description="score: MLP on the images' forces and torques; pixels: on centred, phase-flipped images; "
         "free: one latent per image (objective elbo)",
     )
-    encoder_layers: list[int] = Field([256, 128], description="hidden layers of the encoder")
+    encoder_layers: list[int] = Field(
+        [256, 128], description="hidden layers of the encoder (used with objective elbo, or training.own_samples)"
+    )
     decoder_layers: list[int] = Field([48, 48], description="hidden layers of the decoder")
     motion: Literal["blended", "sequential"] = Field(
         "blended",
@@ -125,14 +125,15 @@ class LossConfig(_Section):
         None, gt=0, description="Å; applied to image and prediction alike; null: none"
     )
     mask_radius: float | None = Field(None, gt=0, description="Å about the particle's centre; null: from the structure")
-    kl_latent: float = Field(1.0, ge=0, description="weight of KL(z)")
+    kl_latent: float = Field(1.0, ge=0, description="objective elbo: weight of KL(z)")
     kl_segmentation: float = Field(1.0, ge=0, description="weight of the segmentation's KL terms")
     kl_schedule: Literal["warm_up", "paper"] = Field(
-        "warm_up", description="warm_up: all linear to 1; paper: proportions cyclical, the others linear"
+        "warm_up",
+        description="objective elbo; warm_up: all linear to 1; paper: proportions cyclical, the others linear",
     )
     continuity: float = Field(100.0, ge=0, description="weight of changed consecutive distances, nats/Å²")
     clash: float = Field(10.0, ge=0, description="weight of overlaps under 4 Å, nats/Å²")
-    weight_decay: float = Field(0.0, ge=0, description="weight of the squared network weights")
+    weight_decay: float = Field(0.0, ge=0, description="objective elbo: weight of the squared network weights")
 
 
 class TrainingConfig(_Section):
@@ -140,7 +141,8 @@ class TrainingConfig(_Section):
 
     device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="auto: CUDA, else MPS, else CPU")
     epochs: Annotated[int, Field(ge=1)] | None = Field(
-        None, description="passes over the images at full resolution; null: until 18,000 images were seen, or 30 (elbo)"
+        None,
+        description="passes over the images at full resolution; null: one, or up to 18,000 images; 30 (elbo)",
     )
     batch_size: int = Field(32, ge=1, description="images per optimiser step")
     n_nodes: Annotated[int, Field(ge=4)] | None = Field(
@@ -157,15 +159,17 @@ class TrainingConfig(_Section):
     segmentation_learning_rate: float = Field(3e-2, gt=0, description="segments")
     latent_learning_rate: float = Field(0.05, gt=0, description="latents of encoder: free, each seen once an epoch")
     lr_schedule: Literal["warm_up_cosine", "constant", "multi_step"] = Field(
-        "warm_up_cosine", description="multi_step: divided by 10 at each of lr_milestones"
+        "warm_up_cosine", description="objective elbo; multi_step: divided by 10 at each of lr_milestones"
     )
     lr_milestones: list[float] = Field(
-        [0.5, 0.75], description="fractions of the planned steps at which multi_step divides"
+        [0.5, 0.75], description="objective elbo: fractions of the planned steps at which multi_step divides"
     )
     gradient_clip: float | None = Field(300.0, gt=0, description="largest gradient norm; null: none")
     held_out: float = Field(0.05, ge=0, lt=0.9, description="share of images kept out of training")
     seed: int = Field(0, ge=0)
-    checkpoint_minutes: float = Field(10.0, gt=0, description="a checkpoint at least this often, and every epoch")
+    checkpoint_minutes: float = Field(
+        10.0, gt=0, description="a checkpoint at least this often, and after every stage or epoch"
+    )
 
 
 class InferenceConfig(_Section):
@@ -258,6 +262,14 @@ class Config(_Section):
             (
                 self.model.motion == "sequential" and not elbo,
                 "model.motion 'sequential' (the paper's) needs loss.objective 'elbo'",
+            ),
+            (
+                self.inference.method == "encoder"
+                and not elbo
+                and self.training.own_samples in (None, 0)
+                and self.model.latent_dim in ("auto", 1, 2),
+                "inference.method 'encoder' needs an encoder that was trained: loss.objective 'elbo', or "
+                "training.own_samples above 0, or more than 2 latent dimensions",
             ),
             (
                 (self.segments.method == "pae") != (self.segments.pae_file is not None),

@@ -117,7 +117,7 @@ def _of_shared_nodes(
     model: CryoSphere, images: ParticleImages, nodes: Float[Tensor, "node latent"], dense: bool, progress: bool
 ) -> Posterior:
     """Log-likelihoods of all images at shared nodes, and the moments of the posteriors they give."""
-    level = model.renderer.level()
+    level = model.renderer.level(n_conformations=256)
     table = model.renderer.table(model.decode_sites(nodes.to(model.device)), level)
     grid = PosteriorGrid(nodes.numpy(), dense)
     parts: list[tuple[np.ndarray, ...]] = []
@@ -151,7 +151,7 @@ def _moments(grid: PosteriorGrid, likelihood: Float[np.ndarray, "particle node"]
 def _of_own_samples(model: CryoSphere, images: ParticleImages, count: int, seed: int, progress: bool) -> Posterior:
     """Importance weights over shared latents and each image's own from its proposal."""
     generator = torch.Generator().manual_seed(seed)
-    level = model.renderer.level()
+    level = model.renderer.level(n_conformations=256)
     parts: list[tuple[Tensor, ...]] = []
     for rows in _batches(images, progress):
         batch = images.batch(rows).to(model.device)

@@ -71,7 +71,7 @@ class Decoder(nn.Module):
 
         Needs ``free_rotation``; the hidden layers stay as they are.
         """
-        quat = motions.rotation_quat * torch.sign(motions.rotation_quat[..., :1] + 1e-12)
+        quat = _near_dominant(motions.rotation_quat)
         offset = quat.new_tensor([1.0, 0.0, 0.0, 0.0])
         target = (torch.cat([motions.translation, quat - offset], dim=-1) / self.unit).flatten(1).double()
         features = self.features(latent).double()
@@ -81,3 +81,13 @@ class Decoder(nn.Module):
         self.network[-1].weight.copy_(solution[:-1].T)
         self.network[-1].bias.zero_()
         self.static.copy_(solution[-1])
+
+
+def _near_dominant(quat: Float[Tensor, "sample segment 4"]) -> Float[Tensor, "sample segment 4"]:
+    """Each segment's quaternions with the signs that bring them nearest to their dominant one, so that turns past 180°
+    from the nominal structure stay continuous."""
+    moment = torch.einsum("bsi,bsj->sij", quat, quat)
+    dominant = torch.linalg.eigh(moment.cpu())[1][..., -1].to(quat)
+    dominant = dominant * torch.where(dominant[:, :1] < 0, -1.0, 1.0)
+    sign = torch.where(torch.einsum("bsi,si->bs", quat, dominant) < 0, -1.0, 1.0)
+    return quat * sign[..., None]

@@ -14,6 +14,9 @@ from cryosphere.model.losses import ContrastPrior, log_likelihood_ratio
 from cryosphere.model.renderer import PreparedImages
 from cryosphere.model.vae import CryoSphere
 
+# Pixels of own renderings made in one go.
+_OWN_VALUES = 4_000_000
+
 
 @dataclass(frozen=True)
 class Candidates:
@@ -103,13 +106,23 @@ def compare(
     if n_own > 0:
         rows = torch.arange(n_images, device=model.device).repeat_interleave(n_own)
         own = encoded.draw(rows, generator)
-        found = model.log_likelihood(prepared, model.decode_sites(own), contrast and contrast.repeated(n_own)).view(
-            n_images, n_own
-        )
+        found = _own_log_likelihood(model, prepared, own, contrast, n_own)
         latent = torch.cat([latent, own.view(n_images, n_own, -1)], dim=1)
         likelihood = torch.cat([likelihood, found], dim=1)
     weight = _balance(latent, shared, encoded, n_drawn, n_own)
     return Candidates(latent, likelihood, weight, overlap, power)
+
+
+def _own_log_likelihood(model, prepared, own, contrast, n_own: int) -> Float[Tensor, "batch own"]:
+    """Log-likelihood of every image at its own latents, some images at a time."""
+    step = max(1, _OWN_VALUES // (n_own * prepared.level.size**2))
+    parts = []
+    for start in range(0, len(prepared.images), step):
+        some = slice(start, start + step)
+        sites = model.decode_sites(own[start * n_own : (start + step) * n_own])
+        prior = contrast and contrast.take(some).repeated(n_own)
+        parts.append(model.log_likelihood(prepared.take(some), sites, prior))
+    return torch.cat(parts).view(-1, n_own)
 
 
 def _balance(latent, shared, encoded: EncodedImages, n_drawn: int, n_own: int) -> Float[Tensor, "batch candidate"]:

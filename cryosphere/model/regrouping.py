@@ -115,6 +115,9 @@ def with_bodies(
     new.contrast.copy_(model.contrast)
     if new.latent_dim == model.latent_dim:
         new.encoder.load_state_dict(model.encoder.state_dict())
+    else:  # what the encoder looks from does not depend on the latent's dimension
+        for (_, source), (_, target) in zip(model.encoder.named_buffers(), new.encoder.named_buffers(), strict=True):
+            target.copy_(source)
     _copy_hidden_layers(model, new)
     latent = torch.randn(_IMITATED, latent_dim, generator=generator).to(model.device)
     if labels is None:
@@ -128,10 +131,9 @@ def with_bodies(
 def shuffled_bodies(
     bodies: BodySegmentation, patches: BodySegmentation, generator: torch.Generator
 ) -> Int[np.ndarray, " residue"]:
-    """Deal out whole patches to bodies at random, as many to each as it has now; no body is left without any."""
+    """Deal out whole patches to bodies at random, as many to each as it has now; bodies without any are left out."""
     found, pieces = bodies.labels(), patches.labels()
     owners = np.array([np.bincount(found[rows]).argmax() for rows in _rows(_without_gaps(pieces))])
-    owners = np.concatenate([owners, np.setdiff1d(np.arange(bodies.n_segments), owners)])
     dealt = owners[torch.randperm(len(owners), generator=generator).numpy()]
     return _without_gaps(np.where(pieces >= 0, dealt[_without_gaps(pieces)], -1))
 

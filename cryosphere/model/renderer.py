@@ -30,6 +30,9 @@ from cryosphere.records import ParticleBatch, Structure
 _SPREAD_PIXELS = 0.6
 # Values of slices held at a time.
 _SLICE_VALUES = 20_000_000
+# Memory for the transforms of conformations, (4 band + 1)² (2 band + 1) complex numbers each.
+_TABLE_BYTES = 4e9
+_LEAST_BAND = 6
 
 
 @dataclass(frozen=True)
@@ -123,13 +126,19 @@ class Renderer(nn.Module):
         """Band of the level that holds everything below Nyquist."""
         return self.box_size // 2
 
-    def band_at(self, resolution: float, least: int = 6) -> int:
+    def band_at(self, resolution: float, least: int = _LEAST_BAND) -> int:
         """Band of the level that reaches a resolution (Å), at least ``least`` shells and at most to Nyquist."""
         return max(min(least, self.full_band), min(self.full_band, math.ceil(self.edge / resolution)))
 
-    def level(self, band: int | None = None) -> Level:
-        """Level of a band; by default the full one, with the images' own pixels."""
+    def level(self, band: int | None = None, n_conformations: int = 1) -> Level:
+        """Level of a band, by default the full one with the images' own pixels.
+
+        Where so many conformations' transforms would not fit into 4 GB (large boxes), the band is what does.
+        """
         band = self.full_band if band is None else band
+        affordable = int((_TABLE_BYTES / (8 * 32 * n_conformations)) ** (1 / 3)) - 1
+        if band < self.full_band or affordable < band:
+            band = min(band, max(affordable, min(_LEAST_BAND, self.full_band)))
         key = (band, self.amplitudes.device)
         if key not in self._levels:
             self._levels[key] = self._make_level(band, self.amplitudes.device)
@@ -181,14 +190,12 @@ class Renderer(nn.Module):
         prepared: PreparedImages,
         positions: Float[Tensor, "batch residue 3"],
         window: float = GAUSSIAN_WINDOW_SIGMAS,
-        extra_variance: float = 0.0,
     ) -> Float[Tensor, "batch y x"]:
         """What the prepared images would be without noise at given residue positions (Å) and contrast 1.
 
-        There may be a whole number of consecutive conformations per image. ``extra_variance`` (Å²) widens the
-        Gaussians.
+        There may be a whole number of consecutive conformations per image.
         """
-        fourier = self.render_fourier(prepared, positions, window, extra_variance)
+        fourier = self.render_fourier(prepared, positions, window)
         return fourier_to_image(fourier, prepared.level.size) * prepared.level.mask
 
     def render_fourier(
@@ -196,7 +203,6 @@ class Renderer(nn.Module):
         prepared: PreparedImages,
         positions: Float[Tensor, "batch residue 3"],
         window: float = GAUSSIAN_WINDOW_SIGMAS,
-        extra_variance: float = 0.0,
     ) -> Complex[Tensor, "batch y half"]:
         """:meth:`render` before the mask, as half Fourier images."""
         level = prepared.level
@@ -205,8 +211,6 @@ class Renderer(nn.Module):
         sigmas = torch.sqrt(self.sigmas**2 + level.excess)
         fourier = project_fourier(positions, self.amplitudes, sigmas, rotmat, level.size, level.pixel_size, window)
         transfer = prepared.transfer * level.sharpen
-        if extra_variance > 0:
-            transfer = transfer * torch.exp(-2 * math.pi**2 * extra_variance * (level.kx**2 + level.ky**2))
         return fourier * transfer.repeat_interleave(per_image, dim=0)
 
     def table(self, positions: Float[Tensor, "conformation residue 3"], level: Level) -> SliceTable:

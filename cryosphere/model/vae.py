@@ -185,10 +185,12 @@ class CryoSphere(nn.Module):
         return move_residues(self.nominal_positions, *motions), move_residues(self.nominal_sites, *motions)
 
     def contrast_prior(self, optics_group: Int[Tensor, " batch"]) -> losses.ContrastPrior | None:
-        """Distribution of the images' contrasts; None where they are profiled."""
-        values = self.contrast[optics_group]
-        if self.config.loss.contrast == "profiled" or not torch.isfinite(values).all():
+        """Distribution of the images' contrasts, of groups too small for one the mean of the others; None: profiled."""
+        known = torch.isfinite(self.contrast).all(1)
+        if self.config.loss.contrast == "profiled" or not known.any():
             return None
+        usual = self.contrast[known].mean(0)
+        values = torch.where(known[:, None], self.contrast, usual)[optics_group]
         return losses.ContrastPrior(values[:, 0], values[:, 1])
 
     def data_loss(self, batch: ParticleBatch, sites: Float[Tensor, "batch residue 3"]) -> Float[Tensor, " batch"]:

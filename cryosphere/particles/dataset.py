@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import numpy as np
 import torch
 from jaxtyping import Float, Int
@@ -76,6 +79,16 @@ class ParticleImages:
         """
         factor = torch.where(torch.isfinite(residual_power), residual_power, torch.ones_like(residual_power))
         self.noise_power = torch.stack([_sound_power(power) for power in self.noise_power * factor.clamp(0.1, 10.0)])
+
+    @contextmanager
+    def uncorrected(self) -> Iterator[None]:
+        """Within this, poses are those of the table."""
+        kept = self.pose_rotvec, self.pose_shift
+        self.pose_rotvec, self.pose_shift = (torch.zeros_like(values) for values in kept)
+        try:
+            yield
+        finally:
+            self.pose_rotvec, self.pose_shift = kept
 
     def _read(self, rows: Int[np.ndarray, " batch"]) -> Float[Tensor, "batch y x"]:
         table = self.table

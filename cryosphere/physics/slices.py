@@ -9,6 +9,7 @@ interpolation's own envelope beforehand; they serve for the weights of conformat
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -73,18 +74,22 @@ def conformation_table(
     fine = grid_size(2 * band, pixel, float(widened.min()))
     spacing = edge / fine
     content = amplitudes * spacing**3
-    columns = [_transform(density_grid(one, content, widened, fine, spacing), edge, band, excess) for one in positions]
-    return _table(columns, band)
+    grids = (density_grid(one, content, widened, fine, spacing) for one in positions)
+    return _table((_transform(grid, edge, band, excess) for grid in grids), len(positions), band)
 
 
 def volume_table(volumes: Float[Tensor, "volume z y x"], band: int) -> SliceTable:
     """Transform real volumes (density per Å³ times voxel volume) of a common box; ``band`` is at most half the box."""
-    return _table([_transform(one, 1.0, band, 0.0) for one in volumes], band)
+    return _table((_transform(one, 1.0, band, 0.0) for one in volumes), len(volumes), band)
 
 
-def _table(columns: list[Tensor], band: int) -> SliceTable:
-    stacked = torch.stack([column.flatten() for column in columns], dim=1)
-    return SliceTable(torch.cat([stacked.real, stacked.imag], dim=1).contiguous(), band)
+def _table(spectra: Iterable[Tensor], count: int, band: int) -> SliceTable:
+    values = None
+    for number, spectrum in enumerate(spectra):
+        if values is None:
+            values = torch.empty(spectrum.numel(), 2 * count, dtype=torch.float32, device=spectrum.device)
+        values[:, number], values[:, count + number] = spectrum.real.flatten(), spectrum.imag.flatten()
+    return SliceTable(values, band)
 
 
 def _transform(grid: Tensor, edge: float, band: int, excess: float) -> Tensor:

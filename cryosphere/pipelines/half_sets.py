@@ -56,7 +56,8 @@ class HalfSetAgreement:
         return (
             f"Half sets: {self.verdict}. The main motion correlates with {self.correlation:.2f} over "
             f"{self.n_particles} particles; conformations differ by {self.mean_rmsd:.2f} Å rms, and move by "
-            f"{self.spread:.2f} Å about their mean."
+            f"{self.spread:.2f} Å about their mean. (Both look at the same noise in an image: agreement bounds the "
+            "error of the models, not that of an image.)"
         )
 
 

@@ -26,7 +26,8 @@ from cryosphere.structure.placement import place
 
 _CHUNK = 512
 # What a run keeps of a checkpoint besides the weights.
-_KEPT = ("tried", "verdict", "noise_power", "pose_rotvec", "pose_shift")
+_IMAGE_STATE = ("noise_power", "pose_rotvec", "pose_shift")
+_KEPT = ("tried", "verdict", *_IMAGE_STATE)
 
 
 class Run:
@@ -80,6 +81,9 @@ class Run:
         structure = load_structure_copy(layout, config, table)
         checkpoint = layout.best_checkpoint if layout.best_checkpoint.exists() else layout.last_checkpoint
         state = load_checkpoint(checkpoint)
+        if config.segments.pae_file is not None:
+            own = layout.structure / config.segments.pae_file.name
+            config = config.model_copy(update={"segments": config.segments.model_copy(update={"pae_file": own})})
         try:
             model = CryoSphere(
                 structure,
@@ -110,7 +114,7 @@ class Run:
     def open_images(self) -> ParticleImages:
         """The particle images with the noise spectra and pose corrections that training ended with."""
         images = ParticleImages(self.table, self.model.mask_radius, self.config.particles.invert)
-        for name in ("noise_power", "pose_rotvec", "pose_shift"):
+        for name in _IMAGE_STATE:
             if name in self._state:
                 setattr(images, name, self._state[name])
         return images
@@ -145,9 +149,10 @@ class Run:
         return posterior
 
     def weights_hash(self) -> str:
-        """SHA-256 of the model's weights, which ties a posterior to them."""
+        """SHA-256 of the model's weights, noise spectra and pose corrections, which ties a posterior to them."""
         digest = hashlib.sha256()
-        for name, value in self.model.state_dict().items():
+        kept = {name: self._state[name] for name in _IMAGE_STATE if name in self._state}
+        for name, value in {**self.model.state_dict(), **kept}.items():
             digest.update(name.encode())
             digest.update(value.detach().cpu().contiguous().numpy().tobytes())
         return digest.hexdigest()

@@ -37,6 +37,8 @@ _LEAST_SHARE = {"segments": 0.02, "latent dimension": 0.10}
 _CANDIDATE_LOSSES = (0.10, 0.03, 0.01)
 # Standard errors by which a segment's motion must be seen for "supported", and for "weak".
 _SUPPORTED, _WEAK = 3.0, 1.5
+# Images that a verdict needs.
+LEAST_JUDGES = 50
 # Resolution (Å) at which segments are judged one by one.
 _SEGMENT_RESOLUTION = 14.0
 
@@ -150,7 +152,8 @@ def candidate_bodies(
     """Merge patches that move as one, and name the divisions worth fitting.
 
     On the way from all patches to one body, every merging costs held-out images some of what the motion had gained
-    them, much of which a fit wins back. Candidates are the fewest bodies that cost at most 10 %, 3 % and 1 %.
+    them, much of which a fit wins back. Candidates are the fewest bodies that cost at most 10 %, 3 % and 1 %, and those
+    before the merging that changes the conformations most in proportion to the one before.
 
     Returns
     -------
@@ -173,6 +176,8 @@ def candidate_bodies(
         number = int(np.flatnonzero(means >= means[best] - share * gain)[-1])
         if number not in chosen:
             chosen.append(number)
+    jump = _before_the_jump([rmsd for _, rmsd in path])
+    chosen = sorted({*chosen, jump}, reverse=True)
     tried = [
         Tried(
             "merging",
@@ -186,6 +191,13 @@ def candidate_bodies(
         for number, ((labels, rmsd), evidence) in enumerate(zip(path, evidences, strict=True))
     ]
     return [path[number][0] for number in chosen], tried
+
+
+def _before_the_jump(rmsd: list[float]) -> int:
+    """Place of the division before the merging whose change is the largest multiple of the preceding one's."""
+    steps = np.maximum(np.array(rmsd), 1e-3)
+    ratio = steps[2:] / steps[1:-1]
+    return int(ratio.argmax()) + 1 if len(ratio) else 0
 
 
 def _worth_trying(n_bodies: int) -> bool:
@@ -210,22 +222,24 @@ def segment_support(model: CryoSphere, images: ParticleImages, rows: Int[np.ndar
     -------
     dict
         ``evidence`` of model, still structure and nominal structure (nats per image); ``gain`` and
-        ``standard_errors`` of the motion; ``motion`` (``supported``, ``weak`` or ``not supported``); ``segments``: the
-        same for each.
+        ``standard_errors`` of the motion; ``motion`` (``supported``, ``weak``, ``not supported``, or ``undecided`` with
+        under 50 images, which then changes nothing); ``segments``: the same for each.
     """
-    level = model.renderer.level()
-    segments = _still_unsupported(model, images, rows)
+    level = model.renderer.level(n_conformations=256)
+    enough = len(rows) >= LEAST_JUDGES
+    segments = _still_unsupported(model, images, rows) if enough else []
     full = held_out_evidence(model, images, rows, level)
     still = still_evidence(model, images, rows, level)
     nominal = marginal_evidence(model, images, rows, model.nominal_sites[None], level)
-    segments = []
     verdict = {
         "evidence": {name: float(e.mean()) for name, e in (("model", full), ("still", still), ("nominal", nominal))},
         **_support(full - still),
         "n_images": len(rows),
         "segments": segments,
     }
-    if verdict["motion"] == "not supported":
+    if not enough:
+        verdict["motion"] = "undecided"
+    elif verdict["motion"] == "not supported":
         make_still(model)
     return verdict
 
@@ -280,7 +294,7 @@ def residual_noise(
 
     NaN for optics groups that have fewer than 32 of the given rows.
     """
-    level = model.renderer.level()
+    level = model.renderer.level(n_conformations=256)
     shells = shell_index(model.box_size).flatten()
     table = model.renderer.table(_prior_conformations(model), level)
     total = torch.zeros(len(images.noise_power), images.noise_power.shape[1], dtype=torch.float64)

@@ -22,6 +22,7 @@ from cryosphere.model.renderer import Level
 from cryosphere.model.vae import CryoSphere
 from cryosphere.particles.dataset import ParticleImages
 from cryosphere.particles.selection import training_rows
+from cryosphere.records import ParticleBatch
 from cryosphere.runs.checkpoints import load_checkpoint, save_checkpoint
 from cryosphere.runs.layout import RunLayout
 from cryosphere.training.contrast import update_contrast
@@ -35,6 +36,12 @@ from cryosphere.training.stages import Stage, n_nodes, n_own_samples, plan, rate
 _MOST_JUDGES = 1000
 # Values of images held at a time.
 _BLOCK_VALUES = 30_000_000
+# Images after which held-out images are looked at again within a stage.
+_RECORD_EVERY = 6000
+# Conformations that are held at once when all images are looked at.
+_MOST_NODES = 256
+# Steps of the encoder in every block, and the norm at which their gradients are cut.
+_ENCODER_STEPS, _ENCODER_CLIP = 8, 10.0
 # Conformations of a step whose geometry is looked at, evenly spread over the latent.
 _GEOMETRY_SAMPLE = 6
 
@@ -144,8 +151,10 @@ class MarginalTrainer:
         if stage.kind == "merge":
             self.selection.merge(stage, self.model)
         elif stage.kind == "refine":
-            self._refine_noise_and_poses(stage.level(self.model.renderer))
-        elif not self.selection.skips(stage, self.model):
+            self._refine_noise_and_poses(stage.level(self.model.renderer, n_nodes(self.config, self.model.latent_dim)))
+        elif self.selection.skips(stage, self.model):
+            bar.update(stage.visits)
+        else:
             self._fit(stage, bar)
         self.progress.stage += 1
         self.progress.block = 0
@@ -167,7 +176,7 @@ class MarginalTrainer:
             self._run_block(stage, n_blocks, self._next_rows(size), bar)
             self.progress.seconds += time.monotonic() - started
             self.progress.block += 1
-            if self.progress.block == n_blocks or self.progress.images >= len(self.training_rows):
+            if self.progress.block == n_blocks or self.progress.images >= _RECORD_EVERY:
                 self._record(stage)
             if time.monotonic() - self._last_saved > 60 * self.config.training.checkpoint_minutes:
                 self.save()
@@ -190,7 +199,7 @@ class MarginalTrainer:
     def _run_block(self, stage: Stage, n_blocks: int, rows: np.ndarray, bar: tqdm) -> None:
         """Compare a block of images with shared conformations, then take its optimiser steps."""
         batch = self.images.batch(rows).to(self.model.device)
-        level = stage.level(self.model.renderer)
+        level = stage.level(self.model.renderer, n_nodes(self.config, self.model.latent_dim))
         with torch.no_grad():
             prepared = self.model.renderer.prepare(batch, level)
         contrast = self.model.contrast_prior(batch.optics_group)
@@ -211,7 +220,7 @@ class MarginalTrainer:
             latent = candidates.latent[torch.arange(len(rows), device=chosen.device), chosen]
             update_contrast(self.model, batch.optics_group, candidates)
             if encoded is not None:
-                self._teach_encoder(encoded, candidates)
+                self._teach_encoder(batch, candidates, self.progress.block / n_blocks)
         size = self.config.training.batch_size
         n_steps = math.ceil(len(rows) / size)
         for step in range(n_steps):
@@ -238,9 +247,7 @@ class MarginalTrainer:
     def _step(self, stage, fraction, prepared, latent, contrast) -> dict[str, float]:
         """One optimiser step; stops before it if the loss is not finite."""
         model, config = self.model, self.config
-        factor = rate_factor(fraction)
-        for group in self.optimiser.param_groups:
-            group["lr"] = group["base_lr"] * factor
+        self._set_rates(fraction)
         weights = model.segmentation.weights(model.segmentation.sample(self.generator))
         if latent is None:
             start = torch.zeros(1, model.latent_dim, device=model.device)
@@ -276,14 +283,23 @@ class MarginalTrainer:
         encoder = self.model.encoder
         return self.features.encode(encoder, batch) if isinstance(encoder, ScoreEncoder) else encoder(batch)
 
-    def _teach_encoder(self, encoded: tuple[torch.Tensor, torch.Tensor], candidates: Candidates) -> None:
-        """One step of the encoder towards the weights of the candidates: the cross-entropy of q(z | image) to them."""
-        proposals = EncodedImages(*encoded)
-        loss = -(candidates.weights * proposals.log_density(candidates.latent)).sum(1).mean()
+    def _teach_encoder(self, batch: ParticleBatch, candidates: Candidates, fraction: float) -> None:
+        """Steps of the encoder towards the weights of the candidates: the cross-entropy of q(z | image) to them."""
+        self._set_rates(fraction)
+        for _ in range(_ENCODER_STEPS):
+            proposals = EncodedImages(*self._proposals(batch))
+            loss = -(candidates.weights * proposals.log_density(candidates.latent)).sum(1).mean()
+            self.optimiser.zero_grad(set_to_none=True)
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(self.model.encoder.parameters(), _ENCODER_CLIP)
+            self.optimiser.step()
         self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.model.encoder.parameters(), 10.0)
-        self.optimiser.step()
+
+    def _set_rates(self, fraction: float) -> None:
+        """Learning rates after a share of the stage."""
+        factor = rate_factor(fraction)
+        for group in self.optimiser.param_groups:
+            group["lr"] = group["base_lr"] * factor
 
     def _refine_noise_and_poses(self, level: Level) -> None:
         self.model.eval()
@@ -298,15 +314,16 @@ class MarginalTrainer:
     def _judge(self) -> None:
         """Last words: what the held-out images say of the motion; without support the model is made still."""
         self.model.eval()
-        self._refine_poses(self.model.renderer.level())
-        self.progress.verdict = segment_support(self.model, self.images, self.judges)
+        self._refine_poses(self.model.renderer.level(n_conformations=_MOST_NODES))
+        with self.images.uncorrected():  # poses fitted to the moving model would speak for it
+            self.progress.verdict = segment_support(self.model, self.images, self.judges)
         self.save()
         self.save(self.layout.best_checkpoint)
 
     def _block_size(self, stage: Stage) -> int:
-        per_image = 3 * stage.level(self.model.renderer).size ** 2
+        per_image = 3 * stage.level(self.model.renderer, n_nodes(self.config, self.model.latent_dim)).size ** 2
         fitting = max(self.config.training.batch_size, _BLOCK_VALUES // per_image)
-        return min(stage.block, fitting, len(self.training_rows))
+        return min(stage.block, fitting)
 
     def _next_rows(self, count: int) -> np.ndarray:
         """The next training rows, from permutations that follow each other, a function of seed and place alone."""
@@ -343,14 +360,21 @@ class MarginalTrainer:
         progress.epoch += 1
         self.model.eval()
         evidence = (still_evidence if stage.kind == "still" else held_out_evidence)(
-            self.model, self.images, self.judges, stage.level(self.model.renderer)
+            self.model,
+            self.images,
+            self.judges,
+            stage.level(self.model.renderer, n_nodes(self.config, self.model.latent_dim)),
         )
         self.model.train()
         held_out = {"data": -float(evidence.mean()), "total": -float(evidence.mean())}
         record = {
             "epoch": progress.epoch,
             "stage": stage.name,
-            "resolution": round(self.model.renderer.edge / stage.level(self.model.renderer).band, 2),
+            "resolution": round(
+                self.model.renderer.edge
+                / stage.level(self.model.renderer, n_nodes(self.config, self.model.latent_dim)).band,
+                2,
+            ),
             "step": progress.visits,
             "learning_rate": self.optimiser.param_groups[0]["lr"],
             "n_segments": self.model.segmentation.n_segments,

@@ -18,7 +18,7 @@ _COARSE_BLOCK, _FINE_BLOCK = 512, 1024
 # Weight of the geometry terms before the last stage: bodies that are not yet right must be able to part.
 _LOOSE_GEOMETRY = 0.1
 # Divisions that are fitted and compared.
-MOST_CANDIDATES = 3
+MOST_CANDIDATES = 4
 _USUAL_NODES = {1: 32, 2: 96}
 _MANY_NODES = 128
 _USUAL_OWN_SAMPLES = 4
@@ -34,7 +34,7 @@ class Stage:
         For the user and the metrics.
     kind : str
         ``still``: one structure for all images; ``latent``: the marginal likelihood; ``trial``: that, in one more
-        latent dimension, kept if the held-out images gain; ``choose``: the number of bodies is chosen, no steps;
+        latent dimension, kept if the held-out images gain;
         ``refine``: noise spectra and, if wanted, poses are refined, no steps.
     resolution : float, optional
         Å; None is full resolution.
@@ -64,9 +64,10 @@ class Stage:
     candidate: int = 0
     is_fork: bool = False
 
-    def level(self, renderer: Renderer) -> Level:
-        """The stage's resolution for a renderer."""
-        return renderer.level(None if self.resolution is None else renderer.band_at(self.resolution))
+    def level(self, renderer: Renderer, n_conformations: int = 256) -> Level:
+        """The stage's resolution for a renderer, or what memory allows for so many conformations."""
+        band = None if self.resolution is None else renderer.band_at(self.resolution)
+        return renderer.level(band, n_conformations)
 
 
 def plan(config: Config, n_training: int, divides: bool) -> list[Stage]:

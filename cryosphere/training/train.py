@@ -135,7 +135,13 @@ def _check_folder(layout: RunLayout, config: Config, resume: bool, overwrite: bo
 
 def _check_same_config(layout: RunLayout, config: Config) -> None:
     """Refuse to resume with other settings; where the files lie, and the device, may change."""
-    free = {("particles", "file"), ("particles", "datadir"), ("structure", "file"), ("training", "device")}
+    free = {
+        ("particles", "file"),
+        ("particles", "datadir"),
+        ("structure", "file"),
+        ("segments", "pae_file"),
+        ("training", "device"),
+    }
     stored, given = (yaml.safe_load(text) for text in (layout.config.read_text(), dump_config(config)))
     for section, keys in given.items():
         for key, value in keys.items():
@@ -159,6 +165,9 @@ def _write_inputs(layout: RunLayout, config: Config, table: ParticleTable) -> No
     """Write what a run folder keeps of its inputs; a resumed run writes it again, for files that have moved."""
     with atomic_output(layout.structure / config.structure.file.name, overwrite=True) as temporary:
         shutil.copyfile(config.structure.file, temporary)
+    if config.segments.pae_file is not None:
+        with atomic_output(layout.structure / config.segments.pae_file.name, overwrite=True) as temporary:
+            shutil.copyfile(config.segments.pae_file, temporary)
     save_table(layout.particles, table)
     with atomic_output(layout.config, overwrite=True) as temporary:
         temporary.write_text(dump_config(config))
@@ -230,7 +239,9 @@ def describe_training(tried: list[dict], verdict: dict) -> list[str]:
             f"{evidence['nominal']:.3f}, one fitted structure {evidence['still']:.3f}, with motion "
             f"{evidence['model']:.3f}."
         )
-        if verdict["motion"] == "not supported":
+        if verdict["motion"] == "undecided":
+            lines.append(f"Whether this motion is real, {verdict['n_images']} images cannot say: nothing was judged.")
+        elif verdict["motion"] == "not supported":
             lines.append(
                 "No motion found: the images do not tell the moving model from one fitted structure, which is kept."
             )
