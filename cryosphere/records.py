@@ -251,7 +251,7 @@ class Posterior:
     @property
     def std(self) -> Float[np.ndarray, "particle latent"]:
         """Marginal standard deviations."""
-        return np.sqrt(np.diagonal(self.covariance, axis1=1, axis2=2))
+        return np.sqrt(np.diagonal(self.covariance, axis1=1, axis2=2).clip(min=0.0))
 
     @property
     def is_shared(self) -> bool:

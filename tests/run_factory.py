@@ -111,7 +111,7 @@ def make_run(
     shutil.copy(protein, layout.structure / protein.name)
     values = {
         "particles": {"file": "particles.star"},
-        "structure": {"file": protein.name, "origin": origin},
+        "structure": {"file": protein.name, "origin": origin, "gaussian_at": "calpha"},
         "segments": {"n_segments": n_segments, "method": "contacts" if shared else "chain"},
         "model": {
             "latent_dim": latent_dim,

@@ -31,6 +31,7 @@ _SCATTER_LIMIT = 400
 _FLAT = 1e-9
 _LINE_STYLES = {"train": (BLUE, "-", "training"), "held_out": (ORANGE, "--", "held out")}
 _LOSS_NAMES = {
+    "marginal": "− log marginal likelihood",
     "total": "total",
     "data": "data",
     "kl_latent": "KL, latent",
@@ -208,9 +209,12 @@ def plot_motions(path: Path, motions: Sequence[SegmentMotion]) -> None:
 
 
 def plot_training(path: Path, records: Sequence[dict]) -> None:
-    """Draw every loss term by epoch, for training and held-out images."""
-    names = [name for name in records[0]["train"] if any(record["train"][name] != 0 for record in records)]
-    names = ["total", *(name for name in names if name != "total")]
+    """Draw every loss term by epoch, for training and held-out images; of several resolutions the last one's."""
+    records = [record for record in records if record.get("resolution") == records[-1].get("resolution")]
+    names = [name for name in records[-1]["train"] if any(record["train"].get(name, 0) != 0 for record in records)]
+    first = "marginal" if "marginal" in names else "total"
+    left_out = {"total", "data"} if first == "marginal" else set()
+    names = [first, *(name for name in names if name != first and name not in left_out)]
     n_columns = min(3, len(names))
     n_rows = -(-len(names) // n_columns)
     figure = new_figure(3.3 * n_columns, 0.8 + 2.4 * n_rows)

@@ -46,7 +46,7 @@ def score_volumes(
         return metrics.fsc_area(curve, run.table.box_size)
 
     decode = run.decode_sites if truth.volumes else run.decode
-    nominal = run.model.nominal_sites.cpu().numpy() if truth.volumes else run.structure.residue_positions
+    nominal = run.nominal_sites if truth.volumes else run.structure.residue_positions
     singles = {
         "nominal": metrics.fourier_volume(_gaussian_volume(run, nominal)),
         "best_single": metrics.fourier_volume(_gaussian_volume(run, mean_structure)),

@@ -9,7 +9,6 @@ import torch
 
 from cryosphere.analysis.style import BLUE, INK, ORANGE, PALE, bare, new_figure, save
 from cryosphere.io.atomic import atomic_output
-from cryosphere.particles.dataset import ParticleImages
 from cryosphere.runs.run import Run
 from cryosphere.simulation.truth import Truth, read_truth
 
@@ -40,12 +39,11 @@ def draw(path: Path, run: Run, truth_folder: Path, overwrite: bool = False) -> N
 
 def _draw_images(figure, run: Run) -> None:
     rows = np.arange(_N_IMAGES)
-    images = ParticleImages(run.table, run.model.mask_radius, run.config.particles.invert)
-    batch = images.batch(rows)
-    positions = torch.as_tensor(run.decode(run.posterior.mean[run.posterior_rows(rows)]))
+    batch = run.open_images().batch(rows)
+    sites = torch.as_tensor(run.decode_sites(run.posterior.mean[run.posterior_rows(rows)]))
     with torch.no_grad():
-        model = run.model.cpu()
-        rendered = model.renderer(positions, batch.rotmat, batch.ctf)
+        renderer = run.model.cpu().renderer
+        rendered = renderer.render(renderer.prepare(batch), sites)
     axes = figure.subplots(_N_IMAGES, 2)
     for row in range(_N_IMAGES):
         for column, image in enumerate((batch.images[row], rendered[row])):

@@ -125,6 +125,11 @@ class Run:
         return self.layout.folder
 
     @property
+    def nominal_sites(self) -> Float[np.ndarray, "residue 3"]:
+        """Centres of the nominal structure's Gaussians, Å, model frame."""
+        return self.model.nominal_sites.cpu().numpy()
+
+    @property
     def latent_dim(self) -> int:
         """Dimension of the latent space."""
         return self.model.latent_dim

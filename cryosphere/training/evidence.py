@@ -36,7 +36,7 @@ _LEAST_SHARE = {"segments": 0.02, "latent dimension": 0.10}
 # Shares of what the motion gains that merging bodies may cost before they are fitted.
 _CANDIDATE_LOSSES = (0.10, 0.03, 0.01)
 # Standard errors by which a segment's motion must be seen for "supported", and for "weak".
-_SUPPORTED, _WEAK = 3.0, 1.5
+_SUPPORTED, _WEAK = 3.0, 2.0
 # Images that a verdict needs.
 LEAST_JUDGES = 50
 # Resolution (Å) at which segments are judged one by one.
@@ -237,6 +237,8 @@ def segment_support(model: CryoSphere, images: ParticleImages, rows: Int[np.ndar
         "n_images": len(rows),
         "segments": segments,
     }
+    if float(full.mean()) < _SUPPORTED * float(full.std()) / math.sqrt(len(full)):
+        verdict["motion"] = "not supported"  # not even the structure is seen in the images
     if not enough:
         verdict["motion"] = "undecided"
     elif verdict["motion"] == "not supported":

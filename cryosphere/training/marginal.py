@@ -366,7 +366,7 @@ class MarginalTrainer:
             stage.level(self.model.renderer, n_nodes(self.config, self.model.latent_dim)),
         )
         self.model.train()
-        held_out = {"data": -float(evidence.mean()), "total": -float(evidence.mean())}
+        held_out = {"marginal": -float(evidence.mean()), "total": -float(evidence.mean())}
         record = {
             "epoch": progress.epoch,
             "stage": stage.name,

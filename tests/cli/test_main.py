@@ -85,7 +85,7 @@ def test_init_then_train_from_the_command_line(folder, tmp_path, short_stages):
         (["segments.n_segments=99"], "99 segments, but there are only 40 residues"),
         (["segments.n_segments=auto", "segments.regions=[{chain: Q, n_segments: 1}]"], "chain 'Q' is not in"),
         (["segments.regions=[{chain: A, n_segments: 1}]"], "with segments.regions each region has its own"),
-        (["loss.objective=marginal", "model.motion=sequential"], "'sequential' (the paper's) needs loss.objective 'elbo'"),
+        (["loss.objective=marginal", "model.motion=sequential"], "(the paper's) needs loss.objective 'elbo'"),
         (["particles.file=/nowhere.star"], "does not exist"),
         (["model.encoder=free", "inference.method=encoder"], "no latent for held-out images"),
     ],

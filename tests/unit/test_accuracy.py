@@ -65,6 +65,12 @@ class _StandInRun(Run):
         part = (place - lower)[:, None, None]
         return ((1 - part) * states[lower] + part * states[upper]).astype(np.float32)
 
+    decode_sites = decode
+
+    @property
+    def nominal_sites(self):
+        return self.structure.residue_positions
+
     def expected_coordinates(self, rows=None, batch_size=256):
         rows = np.arange(len(self.posterior.index)) if rows is None else rows
         yield rows, self.decode(self.posterior.mean[rows])

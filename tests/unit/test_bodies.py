@@ -122,7 +122,7 @@ def test_rigid_motions_are_fitted_as_scipy_does():
     generator = np.random.default_rng(0)
     points = generator.normal(size=(12, 3)) * 10
     turn = Rotation.random(3, random_state=1)
-    moved = np.stack([r.apply(points) + [1, -2, 3] for r in turn]) + 0.1 * generator.normal(size=(3, 12, 3))
+    moved = np.stack([r.apply(points) + np.array([1, -2, 3]) for r in turn]) + 0.1 * generator.normal(size=(3, 12, 3))
     rotmat, translation = fit_rigid_motions(torch.tensor(points), torch.tensor(moved))
     for k in range(3):
         wanted, _ = Rotation.align_vectors(moved[k] - moved[k].mean(0), points - points.mean(0))

@@ -75,5 +75,5 @@ def test_predicted_error_parts_what_merely_touches(tmp_path):
 def test_files_that_are_no_predicted_error_are_refused_in_one_sentence(tmp_path, text):
     path = tmp_path / "pae.json"
     path.write_text(text)
-    with pytest.raises(InputError, match="pae.json"):
+    with pytest.raises(InputError, match=r"pae\.json"):
         read_predicted_error(path, 80)

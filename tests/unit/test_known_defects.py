@@ -83,7 +83,7 @@ def test_the_mask_is_used_on_data_and_prediction(folder, data):
     found = model.data_loss(batch, positions)
     assert found.detach().numpy() == pytest.approx(np.array(expected), rel=1e-4, abs=1e-5)
     # A bright spot in a dark ring, without a mean, about the corner of the box: far outside, it changes nothing.
-    squares = ((np.minimum(y + 12, 12 - y) ** 2 + np.minimum(x + 12, 12 - x) ** 2)) / 1.5**2
+    squares = (np.minimum(y + 12, 12 - y) ** 2 + np.minimum(x + 12, 12 - x) ** 2) / 1.5**2
     spot = torch.tensor(100 * (2 - squares) * np.exp(-0.5 * squares)).float()
     changed = replace(batch, images=batch.images + spot)
     assert torch.allclose(model.data_loss(changed, positions), found, rtol=0.01, atol=0.01)

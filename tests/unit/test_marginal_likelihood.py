@@ -13,7 +13,9 @@ from cryosphere.model.mixture import EncodedImages, _balance
 from cryosphere.runs.grid import PosteriorGrid
 
 
-@pytest.mark.parametrize(("overlap", "power", "mean", "std"), [(3.0, 5.0, 0.8, 0.3), (-2.0, 4.0, 0.5, 0.2), (40, 50, 1, 0.05)])
+@pytest.mark.parametrize(
+    ("overlap", "power", "mean", "std"), [(3.0, 5.0, 0.8, 0.3), (-2.0, 4.0, 0.5, 0.2), (40, 50, 1, 0.05)]
+)
 def test_contrast_is_integrated_out(overlap, power, mean, std):
     def integrand(a):
         return math.exp(a * overlap - 0.5 * a**2 * power) * stats.norm.pdf(a, mean, std)

@@ -62,7 +62,7 @@ def test_a_strong_prior_leaves_the_poses_where_they_are(tmp_path):
 
 def test_whitened_noise_is_white_whatever_its_spectrum(tmp_path):
     folder = write_particle_set(tmp_path / "set", 400, box_size=32, snr=0.01, noise="coloured")
-    model, images, _ = load(folder, model={"encoder": "pixels"})
+    _, images, _ = load(folder, model={"encoder": "pixels"})
     power = torch.fft.fft2(images.batch(np.arange(400)).images).abs().square().mean(0) / 32**2
     frequency = np.fft.fftfreq(32, 1 / 32)
     shell = np.hypot(*np.meshgrid(frequency, frequency)).round().astype(int)

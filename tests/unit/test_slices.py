@@ -76,7 +76,9 @@ def test_one_gaussian_gives_its_closed_form():
     _, points = band_points(BOX, band)
     k = points / edge
     posed = torch.einsum("bij,j->bi", rotmat[:, :2], centre[0, 0])
-    wanted = 2.5 * torch.exp(-2 * torch.pi**2 * sigma**2 * (k**2).sum(1)) * torch.exp(
-        -2j * torch.pi * (posed @ k.T).to(torch.complex64)
+    wanted = (
+        2.5
+        * torch.exp(-2 * torch.pi**2 * sigma**2 * (k**2).sum(1))
+        * torch.exp(-2j * torch.pi * (posed @ k.T).to(torch.complex64))
     )
     assert relative_error(complex_slices(table, rotmat, points)[..., 0], wanted) < 0.02
