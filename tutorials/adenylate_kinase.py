@@ -49,8 +49,8 @@ print(structure.n_residues, "residues in chains", sorted(set(structure.chain_ids
 # %% [markdown]
 # ## 3. Train
 #
-# Every key of the configuration but the two files has a default; `cryosphere init` writes them all with comments. How many
-# segments there are, and how many dimensions the motion has, images that are kept out of training decide.
+# Every key of the configuration but the two files has a default; `cryosphere init` writes them all with comments.
+# Images that are kept out of training decide how many segments there are, and how many dimensions the motion has.
 
 # %%
 run = cryosphere.train(
