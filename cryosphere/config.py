@@ -105,6 +105,9 @@ class ModelConfig(_Section):
         "blended",
         description="blended: about each segment's own centre; sequential: in turn about the origin (paper)",
     )
+    residue_shifts: Literal["auto", "off"] = Field(
+        "auto", description="shifts of single residues within segments; auto: if the images show them (marginal)"
+    )
 
 
 class LossConfig(_Section):
@@ -142,7 +145,7 @@ class TrainingConfig(_Section):
     device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="auto: CUDA, else MPS, else CPU")
     epochs: Annotated[int, Field(ge=1)] | None = Field(
         None,
-        description="passes over the images at full resolution; null: one, or up to 18,000 images; 30 (elbo)",
+        description="passes over the images at full resolution; null: until held-out images gain no more; 30 (elbo)",
     )
     batch_size: int = Field(32, ge=1, description="images per optimiser step")
     n_nodes: Annotated[int, Field(ge=4)] | None = Field(

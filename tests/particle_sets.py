@@ -15,7 +15,7 @@ from cryosphere.simulation.particles import simulate
 ARM = 20
 GAP = 3.2
 # In place of constants of training.stages, for sets of a few hundred small images.
-SHORT_STAGES = {"_COARSE_VISITS": 512, "_STATIC_STEPS": 20, "_FINE_VISITS": 1500}
+SHORT_STAGES = {"_COARSE_VISITS": 512, "_STATIC_STEPS": 20, "_FINE_VISITS": 1000, "_MOST_ROUNDS": 2}
 
 
 def two_arms() -> Structure:
@@ -43,19 +43,21 @@ def two_arms() -> Structure:
     )
 
 
-def swinging_arm(n_states: int = 12, degrees: float = 40.0) -> Conformations:
-    """The second arm swings about the z–x plane's normal through the hinge."""
+def swinging_arm(n_states: int = 12, degrees: float = 40.0, axis: str = "x") -> Conformations:
+    """The second arm swings about an axis through the hinge: x, out of the arms' plane, or -y, away from the other."""
     structure = two_arms()
     states = np.repeat(structure.residue_positions[None], n_states, axis=0)
     for state, angle in enumerate(np.linspace(0, degrees, n_states)):
-        swing = Rotation.from_euler("x", angle, degrees=True).as_matrix()
+        swing = Rotation.from_euler(axis[-1], -angle if axis.startswith("-") else angle, degrees=True).as_matrix()
         states[state, ARM:] = states[state, ARM:] @ swing.T
     bodies = (np.arange(ARM), np.arange(ARM, 2 * ARM))
     return Conformations(structure, states, states.copy(), "the second arm swings", bodies)
 
 
-def write_particle_set(folder: Path, n_particles: int, *, box_size: int = 24, snr: float = 1.0, seed: int = 0, **more):
-    """Simulate ``n_particles`` images of the swinging arm with the training renderer's Gaussians; give the folder."""
+def write_particle_set(
+    folder: Path, n_particles: int, *, box_size: int = 24, snr: float = 1.0, seed: int = 0, states=None, **more
+):
+    """Simulate images of the swinging arm, or other states, with the training renderer's Gaussians; give the folder."""
     settings = SimulationSettings(
         n_particles=n_particles,
         box_size=box_size,
@@ -65,7 +67,7 @@ def write_particle_set(folder: Path, n_particles: int, *, box_size: int = 24, sn
         forward="residues",
         **{"shift_range": 4.0, "defocus_range": (4000.0, 9000.0), **more},
     )
-    simulate(swinging_arm(), settings, folder)
+    simulate(swinging_arm() if states is None else states, settings, folder)
     return folder
 
 

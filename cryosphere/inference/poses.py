@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 from tqdm import tqdm
 
@@ -18,26 +19,62 @@ from cryosphere.model.vae import CryoSphere
 from cryosphere.particles.dataset import ParticleImages
 from cryosphere.physics.fourier import fourier_to_image
 from cryosphere.physics.rotations import rotmat_to_rotvec, rotvec_to_rotmat
+from cryosphere.physics.slices import SliceTable
 
 _BATCH = 128
 # Latents among which an image's conformation is chosen.
 _NODES = {1: 32, 2: 128}
 _MANY_NODES = 256
 # Gauss-Newton steps, and the angle (rad) of the finite differences for rotations.
-_STEPS = 2
+_STEPS = 3
 _ANGLE = 5e-3
 _WINDOW = 4.0
+
+
+@dataclass(frozen=True)
+class PoseFreedom:
+    """What small errors of its pose leave open for every image of a batch.
+
+    About the present pose and conformation k the image is ``a x_k + a J δ + noise`` with a correction δ (rotation
+    vector in the view frame, rad; shift, Å) whose prior is normal. The linear model gives the mode of δ and its
+    integral.
+
+    Attributes
+    ----------
+    gain : tensor of shape (batch, conformation)
+        Nats, up to a constant of the image, by which integrating over δ raises the log-likelihood: ½ gᵀ H⁻¹ g with
+        the gradient g and the curvature H of the log posterior of δ.
+    correction : tensor of shape (batch, conformation, 5)
+        Mode of δ at every conformation.
+    """
+
+    gain: Float[Tensor, "batch conformation"]
+    correction: Float[Tensor, "batch conformation 5"]
+
+
+@dataclass(frozen=True)
+class PosePrior:
+    """Normal prior of pose errors: ``known`` corrections so far, ``precision`` its inverse variances about 0."""
+
+    known: Float[Tensor, "batch 5"]
+    precision: Float[Tensor, " 5"]
+
+    @classmethod
+    def of(cls, images: ParticleImages, rows: Int[np.ndarray, " batch"], config: ParticlesConfig, device) -> PosePrior:
+        """Errors as large as the configuration says (rms of the totals), spread evenly over axes."""
+        known = torch.cat([images.pose_rotvec[rows], images.pose_shift[rows]], dim=1)
+        angle = math.radians(config.rotation_error) / math.sqrt(3)
+        precision = torch.tensor([angle**-2] * 3 + [2 / config.shift_error**2] * 2)
+        return cls(known.to(device), precision.to(device))
 
 
 @torch.no_grad()
 def refine_poses(
     model: CryoSphere, images: ParticleImages, level: Level, config: ParticlesConfig, progress: bool = False
 ) -> None:
-    """Correct the poses of all particles by their posterior mode, and store the corrections in ``images``.
+    """Correct the poses of all particles by the mode of conformation and pose together, and store them in ``images``.
 
-    For each image, at its most likely conformation, two Gauss-Newton steps in rotation vector (view frame) and shift
-    on ``½ |y - a x(δ)|² + ½ δᵀ P⁻¹ δ``. The prior P has the configuration's rms errors, spread evenly over axes, and
-    is centred on the poses of the table.
+    Three Gauss-Newton steps; the prior of the errors is centred on the poses of the table.
 
     Parameters
     ----------
@@ -52,11 +89,9 @@ def refine_poses(
         Progress bar on stderr.
     """
     model.eval()
-    angle = math.radians(config.rotation_error) / math.sqrt(3)
-    precision = torch.tensor([angle**-2] * 3 + [2 / config.shift_error**2] * 2, device=model.device)
     latent = prior_nodes(_NODES.get(model.latent_dim, _MANY_NODES), model.latent_dim).to(model.device)
-    conformations = model.decode_sites(latent)
-    table = model.renderer.table(conformations, level)
+    sites = model.decode_sites(latent)
+    table = model.renderer.table(sites, level)
     n_particles = images.table.n_particles
     with tqdm(total=n_particles * _STEPS, desc="poses", unit="image", disable=not progress, leave=False) as bar:
         for _ in range(_STEPS):
@@ -65,27 +100,42 @@ def refine_poses(
                 batch = images.batch(rows).to(model.device)
                 prepared = model.renderer.prepare(batch, level)
                 contrast = model.contrast_prior(batch.optics_group)
-                best = log_likelihood_ratio(*model.renderer.overlaps(prepared, table), contrast).argmax(1)
-                known = torch.cat([images.pose_rotvec[rows], images.pose_shift[rows]], dim=1).to(model.device)
-                step = pose_step(model, prepared, conformations[best], contrast, known, precision).cpu()
+                likelihood = log_likelihood_ratio(*model.renderer.overlaps(prepared, table), contrast)
+                prior = PosePrior.of(images, rows, config, model.device)
+                freedom = pose_freedom(model, prepared, sites, table, likelihood.argmax(1), contrast, prior)
+                best = (likelihood + freedom.gain).argmax(1)
+                step = freedom.correction[torch.arange(len(rows), device=best.device), best].cpu()
                 moved = rotvec_to_rotmat(step[:, :3]) @ rotvec_to_rotmat(images.pose_rotvec[rows])
                 images.pose_rotvec[rows] = rotmat_to_rotvec(moved)
                 images.pose_shift[rows] += step[:, 3:]
                 bar.update(len(rows))
 
 
-def pose_step(
+@torch.no_grad()
+def pose_freedom(
     model: CryoSphere,
     prepared: PreparedImages,
-    positions: Float[Tensor, "batch residue 3"],
+    sites: Float[Tensor, "conformation residue 3"],
+    table: SliceTable,
+    about: Int[Tensor, " batch"],
     contrast: ContrastPrior | None,
-    known: Float[Tensor, "batch 5"],
-    precision: Float[Tensor, " 5"],
-) -> Float[Tensor, "batch 5"]:
-    """One Gauss-Newton step of rotation vector (rad, view frame) and shift (Å) of images at given conformations.
+    prior: PosePrior,
+) -> PoseFreedom:
+    """Expand the log-likelihoods of images at conformations in small corrections of their poses.
 
-    ``known`` is the correction so far, ``precision`` the inverse variances of the prior about 0.
+    Parameters
+    ----------
+    model : CryoSphere
+    prepared : PreparedImages
+        In their present poses.
+    sites, table : tensor of shape (conformation, residue, 3), SliceTable
+        Å; and the transforms of the same.
+    about : int tensor of shape (batch,)
+        The conformation at which each image's derivatives are taken, its likeliest.
+    contrast : ContrastPrior, optional
+    prior : PosePrior
     """
+    positions = sites[about]
     rendered = model.renderer.render(prepared, positions, _WINDOW)
     overlap, power = (prepared.images * rendered).sum((-2, -1)), rendered.square().sum((-2, -1))
     scale = overlap.clamp_min(0.0) / power.clamp_min(torch.finfo(power.dtype).tiny)
@@ -93,12 +143,16 @@ def pose_step(
         weight = 1 / contrast.std**2
         scale = (overlap + contrast.mean * weight).clamp_min(0.0) / (power + weight)
     slopes = _rotation_slopes(model, prepared, positions, rendered) + _shift_slopes(model, prepared, positions)
-    jacobian = torch.stack([(scale[:, None, None] * slope).flatten(1) for slope in slopes], dim=1)
-    residual = (prepared.images - scale[:, None, None] * rendered).flatten(1)
-    normal = jacobian @ jacobian.transpose(1, 2) + torch.diag(precision)
-    slope = torch.einsum("bin,bn->bi", jacobian, residual) - precision * known
-    limit = 3 / precision.sqrt()
-    return torch.linalg.solve(normal, slope[..., None])[..., 0].clamp(-limit, limit)
+    jacobian = scale[:, None, None, None] * torch.stack(slopes, dim=1)
+    seen = (jacobian * prepared.images[:, None]).sum((-2, -1))
+    expected, _ = model.renderer.inner_products(prepared, jacobian, table)
+    gradient = seen[..., None] - scale[:, None, None] * expected - (prior.precision * prior.known)[..., None]
+    flat = jacobian.flatten(2)
+    normal = flat @ flat.transpose(1, 2) + torch.diag(prior.precision)
+    correction = torch.linalg.solve(normal, gradient)
+    gain = 0.5 * (gradient * correction).sum(1)
+    limit = 3 / prior.precision.sqrt()
+    return PoseFreedom(gain, correction.transpose(1, 2).clamp(-limit, limit))
 
 
 def _rotation_slopes(model, prepared: PreparedImages, positions: Tensor, rendered: Tensor) -> list[Tensor]:

@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from cryosphere.config import InferenceConfig
 from cryosphere.errors import RunError
+from cryosphere.inference.poses import PosePrior, pose_freedom
 from cryosphere.model.latents import prior_nodes
 from cryosphere.model.losses import log_likelihood_ratio
 from cryosphere.model.mixture import Candidates, EncodedImages, compare
@@ -118,13 +119,18 @@ def _of_shared_nodes(
 ) -> Posterior:
     """Log-likelihoods of all images at shared nodes, and the moments of the posteriors they give."""
     level = model.renderer.level(n_conformations=256)
-    table = model.renderer.table(model.decode_sites(nodes.to(model.device)), level)
+    sites = model.decode_sites(nodes.to(model.device))
+    table = model.renderer.table(sites, level)
     grid = PosteriorGrid(nodes.numpy(), dense)
     parts: list[tuple[np.ndarray, ...]] = []
     for rows in _batches(images, progress):
         batch = images.batch(rows).to(model.device)
-        overlap, power = model.renderer.overlaps(model.renderer.prepare(batch, level), table)
-        likelihood = log_likelihood_ratio(overlap, power, model.contrast_prior(batch.optics_group)).cpu().numpy()
+        prepared, contrast = model.renderer.prepare(batch, level), model.contrast_prior(batch.optics_group)
+        likelihood = log_likelihood_ratio(*model.renderer.overlaps(prepared, table), contrast)
+        if model.config.particles.refine_poses:
+            prior = PosePrior.of(images, rows, model.config.particles, model.device)
+            likelihood += pose_freedom(model, prepared, sites, table, likelihood.argmax(1), contrast, prior).gain
+        likelihood = likelihood.cpu().numpy()
         parts.append((likelihood, *_moments(grid, likelihood)))
     likelihood, mean, covariance, effective, evidence = (np.concatenate(part) for part in zip(*parts, strict=True))
     return Posterior(

@@ -225,22 +225,29 @@ class Renderer(nn.Module):
         From slices, without making the renderings: the image takes the mask twice instead of once each, and the mask's
         effect on the norm is taken from one conformation (the middle one), as it hardly differs between them.
         """
+        overlap, power = self.inner_products(prepared, prepared.images[:, None], table)
+        return overlap[:, 0], power
+
+    def inner_products(
+        self, prepared: PreparedImages, images: Float[Tensor, "batch n y x"], table: SliceTable
+    ) -> tuple[Float[Tensor, "batch n conformation"], Float[Tensor, "batch conformation"]]:
+        """:meth:`overlaps` with any number of masked images in place of each prepared one."""
         rows = max(1, _SLICE_VALUES // (len(prepared.level.points) * table.values.shape[1]))
         parts = [
-            self._overlaps(prepared.take(slice(start, start + rows)), table)
-            for start in range(0, len(prepared.images), rows)
+            self._inner_products(prepared.take(slice(start, start + rows)), images[start : start + rows], table)
+            for start in range(0, len(images), rows)
         ]
         return torch.cat([part[0] for part in parts]), torch.cat([part[1] for part in parts])
 
-    def _overlaps(self, prepared: PreparedImages, table: SliceTable) -> tuple[Tensor, Tensor]:
+    def _inner_products(self, prepared: PreparedImages, images: Tensor, table: SliceTable) -> tuple[Tensor, Tensor]:
         level = prepared.level
         weight = 2.0 / level.size**2 / level.pixel_size**2
-        images = image_to_fourier(prepared.images * level.mask).flatten(1)[:, level.point_index]
+        images = image_to_fourier(images * level.mask).flatten(2)[..., level.point_index]
         transfer = prepared.transfer.flatten(1)[:, level.point_index]
         slices = take_slices(table, prepared.rotmat, level.points)
         count = table.n_volumes
-        seen = images * transfer
-        overlap = _contract(seen.real, slices[..., :count]) + _contract(seen.imag, slices[..., count:])
+        seen = images * transfer[:, None]
+        overlap = torch.bmm(seen.real, slices[..., :count]) + torch.bmm(seen.imag, slices[..., count:])
         share = self._masked_share(slices[..., [count // 2, count + count // 2]], transfer, level)
         squares = _contract(transfer**2, slices.square_())
         power = (squares[:, :count] + squares[:, count:]) * (weight / level.pixel_size**2) * share[:, None]

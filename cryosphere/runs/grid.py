@@ -27,13 +27,13 @@ class PosteriorGrid:
     ----------
     nodes : array of shape (node, latent)
     dense : bool
-        Whether to interpolate.
+        Whether to interpolate; not done between fewer nodes than dimensions + 1.
     """
 
     def __init__(self, nodes: Float[np.ndarray, "node latent"], dense: bool) -> None:
-        self.nodes, self.dense = nodes.astype(np.float64), dense
         n_nodes, latent_dim = nodes.shape
-        self.latent = prior_nodes(_DENSITY * n_nodes, latent_dim).numpy() if dense else nodes
+        self.nodes, self.dense = nodes.astype(np.float64), dense and n_nodes > latent_dim
+        self.latent = prior_nodes(_DENSITY * n_nodes, latent_dim).numpy() if self.dense else nodes
 
     @cached_property
     def _operator(self) -> Float[np.ndarray, "node point"]:

@@ -40,6 +40,10 @@ _BLOCK_VALUES = 30_000_000
 _RECORD_EVERY = 6000
 # Conformations that are held at once when all images are looked at.
 _MOST_NODES = 256
+# A round at full resolution is followed by another if it gained this share of all that the motion gains.
+_LEAST_GAIN = 0.005
+# Learning rate of residues' shifts (Å) relative to the decoder's.
+_SHIFT_RATE = 10.0
 # Steps of the encoder in every block, and the norm at which their gradients are cut.
 _ENCODER_STEPS, _ENCODER_CLIP = 8, 10.0
 # Conformations of a step whose geometry is looked at, evenly spread over the latent.
@@ -51,7 +55,8 @@ class Progress:
     """Where training stands; with weights, optimiser and generator the whole state.
 
     ``stage`` counts finished stages, ``block`` the finished blocks of the running one, ``visits`` all images seen,
-    ``sums`` the running stage's loss terms summed over images; ``epoch`` numbers the records of the metrics.
+    ``sums`` the running stage's loss terms summed over images; ``epoch`` numbers the records of the metrics;
+    ``rounds`` are the held-out images' log-likelihoods (nats per image) after each round at full resolution.
     """
 
     stage: int = 0
@@ -63,6 +68,7 @@ class Progress:
     seconds: float = 0.0
     best_loss: float | None = None
     best_epoch: int | None = None
+    rounds: list[float] = field(default_factory=list)
     verdict: dict[str, Any] = field(default_factory=dict)
 
 
@@ -148,7 +154,9 @@ class MarginalTrainer:
 
     def _run_stage(self, stage: Stage, bar: tqdm) -> None:
         bar.set_description(stage.name)
-        if stage.kind == "merge":
+        if stage.is_optional and self._has_converged():
+            bar.update(stage.visits)
+        elif stage.kind == "merge":
             self.selection.merge(stage, self.model)
         elif stage.kind == "refine":
             self._refine_noise_and_poses(stage.level(self.model.renderer, n_nodes(self.config, self.model.latent_dim)))
@@ -186,6 +194,15 @@ class MarginalTrainer:
             self._prepare_encoder()
         elif stage.kind == "latent" and stage.resolution is None:
             self.model = restored(self.best, self.model)
+            self.progress.rounds.append(-self.progress.best_loss)
+
+    def _has_converged(self) -> bool:
+        """Whether the last round at full resolution gained the held-out images next to nothing."""
+        last, before = self.progress.rounds[-1], self.progress.rounds[-2]
+        self.model.eval()
+        level = self.model.renderer.level(n_conformations=_MOST_NODES)
+        still = float(still_evidence(self.model, self.images, self.judges, level).mean())
+        return last - before < _LEAST_GAIN * max(last - still, 0.0)
 
     def _prepare_encoder(self) -> None:
         """Let the encoder look from the fitted structure."""
@@ -263,6 +280,7 @@ class MarginalTrainer:
         terms = {
             "data": -model.log_likelihood(prepared, sites, contrast).mean(),
             "kl_segmentation": segment_prior,
+            **({} if model.shifts is None else {"shifts": model.shifts.energy() / model.n_training}),
             "continuity": stage.geometry * continuity,
             "clash": stage.geometry * clash,
         }
@@ -346,11 +364,13 @@ class MarginalTrainer:
             "decoder": training.learning_rate * stage.rate,
             "segmentation": 0.0 if stage.kind == "still" else training.segmentation_learning_rate * stage.segment_rate,
             "encoder": training.learning_rate,
+            "shifts": training.learning_rate * _SHIFT_RATE * stage.rate,
         }
         return torch.optim.Adam(
             [
                 {"params": list(getattr(model, name).parameters()), "lr": rate, "base_lr": rate}
                 for name, rate in rates.items()
+                if getattr(model, name) is not None
             ]
         )
 

@@ -22,6 +22,7 @@ from cryosphere.training.evidence import (
     still_evidence,
 )
 from cryosphere.training.stages import Stage
+from cryosphere.training.turns import find_turn, start_turning
 
 _KEPT = ("fork", "rivals", "candidates", "chosen", "tried")
 
@@ -70,6 +71,12 @@ class ModelSelection:
             self.rivals = [snapshot(model)]
             labels = self.candidates[self.chosen].numpy() if self.candidates else None
             return self._from_fork(model, labels, model.latent_dim + 1)
+        if stage.kind == "turn":
+            return self._turning(stage, model)
+        if stage.kind == "shifts":
+            self.rivals = [snapshot(model)]
+            with_shifts = {**self.rivals[0]["architecture"], "residue_shifts": True}
+            return restored({**self.rivals[0], "architecture": with_shifts}, model, strict=False)
         if stage.kind == "control":
             self.rivals = [snapshot(model)]
             patches = restored(self.fork, model).segmentation
@@ -85,6 +92,10 @@ class ModelSelection:
             return self._settle("latent dimension", stage, model)
         if stage.kind == "control":
             return self._note_control(stage, model)
+        if stage.kind == "shifts":
+            return self._settle_shifts(stage, model)
+        if stage.kind == "turn" and self.rivals:
+            return self._settle("wide turn", stage, model)
         if stage.kind == "bodies":
             if stage.candidate == len(self.candidates) - 1:
                 return self._settle("segments", stage, model)
@@ -133,6 +144,30 @@ class ModelSelection:
             self.chosen = kept
         return models[kept]
 
+    def _turning(self, stage: Stage, model: CryoSphere) -> CryoSphere:
+        """A rival in which one part of the structure is on a full turn."""
+        level = stage.level(model.renderer)
+        turn = find_turn(model, self.images, self.judges, level)
+        if turn is None:
+            return model
+        self.rivals = [snapshot(model)]
+        rival = restored(self.rivals[0], model)
+        start_turning(rival, turn, self.generator)
+        return rival
+
+    def _settle_shifts(self, stage: Stage, model: CryoSphere) -> CryoSphere:
+        """Keep residues' shifts if held-out images miss that they vary; constant ones only mend the nominal one."""
+        without = restored(self.rivals[0], model).eval()
+        constant = restored(snapshot(model), model).eval()
+        constant.shifts.freeze(torch.arange(constant.structure.n_residues, device=model.device))
+        level, models = stage.level(model.renderer), [without, constant, model.eval()]
+        first, second, third = (held_out_evidence(one, self.images, self.judges, level) for one in models)
+        floor = still_evidence(without, self.images, self.judges, level)
+        kept = min(simplest_good([simpler, third], floor, "residue shifts") for simpler in (first, second))
+        self._note("residue shifts", [without, model], [first, third], kept)
+        self.rivals = []
+        return model if kept else without
+
     def _note_control(self, stage: Stage, control: CryoSphere) -> CryoSphere:
         """Note what shuffled segments came to, and go back to the found ones."""
         found = restored(self.rivals[0], control).eval()
@@ -157,8 +192,11 @@ def snapshot(model: CryoSphere) -> dict[str, Any]:
     return {"architecture": asdict(model.architecture), "model": weights}
 
 
-def restored(kept: dict[str, Any], like: CryoSphere) -> CryoSphere:
-    """A model with the shape and weights of a snapshot, of the same inputs and on the same device as another."""
+def restored(kept: dict[str, Any], like: CryoSphere, strict: bool = True) -> CryoSphere:
+    """A model with the shape and weights of a snapshot, of the same inputs and on the same device as another.
+
+    Not ``strict``: weights that the snapshot does not have stay as they begin.
+    """
     model = CryoSphere(
         like.structure,
         like.n_particles,
@@ -168,6 +206,6 @@ def restored(kept: dict[str, Any], like: CryoSphere) -> CryoSphere:
         Architecture(**kept["architecture"]),
         n_groups=len(like.contrast),
     )
-    model.load_state_dict(kept["model"])
+    model.load_state_dict(kept["model"], strict=strict)
     model.n_training = like.n_training
     return model.to(like.device)

@@ -11,8 +11,10 @@ from cryosphere.model.renderer import Level, Renderer
 
 # Resolutions (Å) of the coarse stages.
 _COARSEST, _COARSE, _MIDDLE = 28.0, 18.0, 14.0
-# Images seen in a coarse stage, steps of a static one, images seen at full resolution where epochs are not given.
-_COARSE_VISITS, _STATIC_STEPS, _FINE_VISITS = 4096, 60, 18_000
+# Images seen in a coarse stage, steps of a static one, images seen in a round at full resolution and the least and most
+# rounds where epochs are not given.
+_COARSE_VISITS, _STATIC_STEPS, _FINE_VISITS = 4096, 60, 12_000
+_LEAST_ROUNDS, _MOST_ROUNDS = 2, 5
 # Images compared with one set of conformations.
 _COARSE_BLOCK, _FINE_BLOCK = 512, 1024
 # Weight of the geometry terms before the last stage: bodies that are not yet right must be able to part.
@@ -35,6 +37,8 @@ class Stage:
     kind : str
         ``still``: one structure for all images; ``latent``: the marginal likelihood; ``trial``: that, in one more
         latent dimension, kept if the held-out images gain;
+        ``turn``: that from one part on a full turn, kept if the held-out images gain;
+        ``shifts``: that with shifts of single residues, kept if the held-out images gain;
         ``refine``: noise spectra and, if wanted, poses are refined, no steps.
     resolution : float, optional
         Å; None is full resolution.
@@ -50,10 +54,12 @@ class Stage:
         Of ``bodies``: which.
     is_fork : bool
         Whether the model at its start is what later rivals start from.
+    is_optional : bool
+        Whether it is left out once the rounds before it have brought the held-out images no more.
     """
 
     name: str
-    kind: Literal["still", "latent", "trial", "merge", "bodies", "control", "refine"]
+    kind: Literal["still", "latent", "trial", "merge", "bodies", "control", "refine", "shifts", "turn"]
     resolution: float | None
     visits: int = 0
     block: int = _COARSE_BLOCK
@@ -63,6 +69,7 @@ class Stage:
     node_share: float = 1.0
     candidate: int = 0
     is_fork: bool = False
+    is_optional: bool = False
 
     def level(self, renderer: Renderer, n_conformations: int = 256) -> Level:
         """The stage's resolution for a renderer, or what memory allows for so many conformations."""
@@ -81,12 +88,16 @@ def plan(config: Config, n_training: int, divides: bool) -> list[Stage]:
     divides : bool
         Whether the number of bodies is to be chosen.
     """
-    epochs = config.training.epochs or max(1, math.ceil(_FINE_VISITS / n_training))
+    epochs = config.training.epochs
+    visits = epochs * n_training if epochs else max(n_training, _FINE_VISITS)
+    opening = Stage("open the latent", "latent", _COARSEST, _COARSE_VISITS, 512, 3.0, 0.0, _LOOSE_GEOMETRY, 0.5)
+    searches = config.model.motion == "blended" and config.segments.method != "chain" and not config.segments.regions
     still = _STATIC_STEPS * config.training.batch_size
     stages = [
         Stage("static fit", "still", _COARSEST, still, rate=3.0),
         Stage("static fit", "still", _COARSE, still // 2, rate=2.0),
-        Stage("open the latent", "latent", _COARSEST, _COARSE_VISITS, 512, 3.0, 0.0, _LOOSE_GEOMETRY, 0.5),
+        opening,
+        *([replace(opening, name="look for a wide turn", kind="turn", rate=1.0, node_share=1.0)] * searches),
         Stage("find bodies", "latent", _COARSE, _COARSE_VISITS, 512, 3.0, 0.5, _LOOSE_GEOMETRY),
     ]
     fit = Stage("fit bodies", "latent", _MIDDLE, _COARSE_VISITS, 512, 1.7, 1.0, _LOOSE_GEOMETRY)
@@ -99,10 +110,14 @@ def plan(config: Config, n_training: int, divides: bool) -> list[Stage]:
         stages.append(replace(fit, name="try another dimension", kind="trial"))
     if divides:
         stages.append(replace(fit, name="shuffled segments, for comparison", kind="control"))
-    stages += [
-        Stage("refine noise and poses", "refine", _MIDDLE),
-        Stage("full resolution", "latent", None, epochs * n_training, _FINE_BLOCK),
-    ]
+    for number in range(1 if epochs else _MOST_ROUNDS):
+        optional = number >= _LEAST_ROUNDS
+        stages += [
+            Stage("refine noise and poses", "refine", None if number else _MIDDLE, is_optional=optional),
+            Stage("full resolution", "latent", None, visits, _FINE_BLOCK, is_optional=optional),
+        ]
+        if number == 0 and config.model.residue_shifts == "auto":
+            stages.append(Stage("let residues shift", "shifts", None, visits, _FINE_BLOCK))
     return stages
 
 

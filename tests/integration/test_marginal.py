@@ -19,7 +19,8 @@ from tests.particle_sets import write_particle_set
 def short_stages(monkeypatch):
     """Fewer images per stage than real data need."""
     monkeypatch.setattr(stages, "_COARSE_VISITS", 640)
-    monkeypatch.setattr(stages, "_FINE_VISITS", 2500)
+    monkeypatch.setattr(stages, "_FINE_VISITS", 1250)
+    monkeypatch.setattr(stages, "_MOST_ROUNDS", 2)
 
 
 def settings(folder, **sections):

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from cryosphere.config import parse_config
-from cryosphere.inference.poses import pose_step, refine_poses
+from cryosphere.inference.poses import PosePrior, pose_freedom, refine_poses
 from cryosphere.io.star import read_particles
 from cryosphere.io.structures import read_structure
 from cryosphere.model.vae import CryoSphere
@@ -55,9 +55,40 @@ def test_a_strong_prior_leaves_the_poses_where_they_are(tmp_path):
     model, images, _ = load(folder, model={"encoder": "pixels"})
     batch = images.batch(np.arange(8))
     prepared = model.renderer.prepare(batch)
-    positions = model.nominal_positions.expand(8, -1, -1)
-    step = pose_step(model, prepared, positions, None, torch.zeros(8, 5), torch.full((5,), 1e12))
-    assert float(step.abs().max()) < 1e-4
+    freedom = expand(model, prepared, model.nominal_positions[None], torch.full((5,), 1e12))
+    assert float(freedom.correction.abs().max()) < 1e-4 and float(freedom.gain.abs().max()) < 1e-3
+
+
+def expand(model, prepared, positions, precision):
+    table, n_images = model.renderer.table(positions, prepared.level), len(prepared.images)
+    prior = PosePrior(torch.zeros(n_images, 5), precision)
+    return pose_freedom(model, prepared, positions, table, torch.zeros(n_images, dtype=torch.long), None, prior)
+
+
+def test_integrating_over_shifts_weighs_conformations_like_a_sum_over_shifts(tmp_path):
+    folder = write_particle_set(tmp_path / "set", 16, box_size=24, snr=0.3, shift_error=0.4)
+    model, images, _ = load(folder, model={"encoder": "pixels"})
+    positions = torch.stack([model.nominal_positions, model.nominal_positions])
+    positions[1, 20:] += torch.tensor([0.0, -0.6, 0.4])
+    prepared = model.renderer.prepare(images.batch(np.arange(16)))
+    gain = expand(model, prepared, positions, torch.tensor([1e12] * 3 + [0.4**-2] * 2)).gain
+    rendered = torch.stack([model.renderer.render(prepared, one.expand(16, -1, -1)) for one in positions], dim=1)
+    scale = (prepared.images * rendered[:, 0]).sum((1, 2)) / rendered[:, 0].square().sum((1, 2))
+    expected = scale[:, None, None, None] * rendered
+
+    def log_likelihood():
+        moved = model.renderer.prepare(images.batch(np.arange(16))).images[:, None]
+        return -0.5 * (moved - expected).square().sum((2, 3)).double()
+
+    here, total = log_likelihood(), []
+    for x in torch.linspace(-1.6, 1.6, 41):
+        for y in torch.linspace(-1.6, 1.6, 41):
+            images.pose_shift[:] = torch.stack([x, y])
+            total.append(log_likelihood() - 0.5 * float(x**2 + y**2) / 0.4**2)
+    summed = torch.logsumexp(torch.stack(total), dim=0) - here
+    wanted, found = summed[:, 1] - summed[:, 0], gain[:, 1] - gain[:, 0]
+    assert float(wanted.abs().max()) > 1
+    assert np.corrcoef(wanted.numpy(), found.numpy())[0, 1] > 0.85
 
 
 def test_whitened_noise_is_white_whatever_its_spectrum(tmp_path):
