@@ -105,9 +105,6 @@ class ModelConfig(_Section):
         "blended",
         description="blended: about each segment's own centre; sequential: in turn about the origin (paper)",
     )
-    residue_shifts: Literal["auto", "off"] = Field(
-        "auto", description="shifts of single residues within segments; auto: if the images show them (marginal)"
-    )
 
 
 class LossConfig(_Section):
@@ -145,7 +142,8 @@ class TrainingConfig(_Section):
     device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="auto: CUDA, else MPS, else CPU")
     epochs: Annotated[int, Field(ge=1)] | None = Field(
         None,
-        description="passes over the images at full resolution; null: until held-out images gain no more; 30 (elbo)",
+        description="passes over the images at full resolution, in one round; null: 2 to 5 rounds of at least 12,000 "
+        "images, until the held-out ones gain no more; 30 passes (elbo)",
     )
     batch_size: int = Field(32, ge=1, description="images per optimiser step")
     n_nodes: Annotated[int, Field(ge=4)] | None = Field(
@@ -261,6 +259,7 @@ class Config(_Section):
         elbo = self.loss.objective == "elbo"
         for wrong, sentence in (
             (self.model.encoder == "free" and not elbo, "model.encoder 'free' needs loss.objective 'elbo'"),
+            (self.particles.refine_poses and elbo, "particles.refine_poses needs loss.objective 'marginal'"),
             (self.loss.data == "correlation" and not elbo, "loss.data 'correlation' needs loss.objective 'elbo'"),
             (
                 self.model.motion == "sequential" and not elbo,

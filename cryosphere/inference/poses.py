@@ -35,15 +35,16 @@ _WINDOW = 4.0
 class PoseFreedom:
     """What small errors of its pose leave open for every image of a batch.
 
-    About the present pose and conformation k the image is ``a x_k + a J δ + noise`` with a correction δ (rotation
-    vector in the view frame, rad; shift, Å) whose prior is normal. The linear model gives the mode of δ and its
-    integral.
+    About the present pose a conformation x gives the image ``a x + a J δ + noise`` with a correction δ (rotation
+    vector in the view frame, rad; shift, Å) whose prior is normal. The derivatives J are those of the image's likeliest
+    conformation (Gauss-Newton), an approximation that holds near it.
 
     Attributes
     ----------
     gain : tensor of shape (batch, conformation)
-        Nats, up to a constant of the image, by which integrating over δ raises the log-likelihood: ½ gᵀ H⁻¹ g with
-        the gradient g and the curvature H of the log posterior of δ.
+        Nats by which integrating over δ changes the log-likelihood: with the gradient g and curvature H of the log
+        posterior of δ, ``½ gᵀ H⁻¹ g - ½ log |H P⁻¹| - ½ kᵀ P k`` for the prior's precision P and the correction so
+        far, k.
     correction : tensor of shape (batch, conformation, 5)
         Mode of δ at every conformation.
     """
@@ -150,7 +151,8 @@ def pose_freedom(
     flat = jacobian.flatten(2)
     normal = flat @ flat.transpose(1, 2) + torch.diag(prior.precision)
     correction = torch.linalg.solve(normal, gradient)
-    gain = 0.5 * (gradient * correction).sum(1)
+    occam = torch.logdet(normal) - prior.precision.log().sum() + (prior.precision * prior.known**2).sum(1)
+    gain = 0.5 * ((gradient * correction).sum(1) - occam[:, None])
     limit = 3 / prior.precision.sqrt()
     return PoseFreedom(gain, correction.transpose(1, 2).clamp(-limit, limit))
 

@@ -58,7 +58,9 @@ def compute_posterior(
     ``encoder``: q(z | image) as the encoder gives it. ``weights``: every image is compared with conformations at shared
     latents, spread evenly over the prior (for ``objective: elbo``: drawn from the encoder's or the free latents'
     aggregate posterior, which then is the prior). In more than two dimensions each image gets latents of its own from
-    the encoder besides, with importance weights; mean and covariance then describe its posterior.
+    the encoder besides, with importance weights; mean and covariance then describe its posterior. With
+    ``particles.refine_poses`` pose errors are integrated out (:func:`~cryosphere.inference.poses.pose_freedom`) in up
+    to two dimensions; in more, and for ``encoder``, poses count as known.
 
     Parameters
     ----------

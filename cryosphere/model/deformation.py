@@ -7,7 +7,7 @@ from typing import Literal
 from jaxtyping import Float
 from torch import Tensor
 
-from cryosphere.physics.motions import blended_motions, rotate, segment_centres, sequential_motions
+from cryosphere.physics.motions import blended_motions, segment_centres, sequential_motions
 from cryosphere.records import SegmentMotions
 
 
@@ -25,12 +25,3 @@ def residue_motions(
     if kind == "sequential":
         return sequential_motions(motions, segment_weights)
     return blended_motions(motions, segment_weights, segment_centres(nominal_positions, segment_weights))
-
-
-def with_shifts(
-    quat: Float[Tensor, "batch residue 4"],
-    translation: Float[Tensor, "batch residue 3"],
-    shifts: Float[Tensor, "batch residue 3"],
-) -> tuple[Float[Tensor, "batch residue 4"], Float[Tensor, "batch residue 3"]]:
-    """Motions after shifts (Å) in the frame of the nominal structure: ``x → R (x + shift) + translation``."""
-    return quat, translation + rotate(quat, shifts)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from cryosphere.model.bodies import BodySegmentation
 from cryosphere.model.vae import Architecture, CryoSphere
-from cryosphere.physics.motions import fit_rigid_motions, move_residues, segment_centres
+from cryosphere.physics.motions import fit_rigid_motions, segment_centres
 from cryosphere.physics.rotations import rotmat_to_quat
 from cryosphere.records import SegmentMotions
 
@@ -98,7 +98,7 @@ def with_bodies(
     segmentation = copy.deepcopy(model.segmentation)
     if labels is not None:
         segmentation = BodySegmentation(segmentation.graph, labels)
-    shape = Architecture(latent_dim, segmentation.n_segments, model.shifts is not None)
+    shape = Architecture(latent_dim, segmentation.n_segments)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(int(torch.randint(2**31, (1,), generator=generator)))
         new = CryoSphere(
@@ -113,8 +113,6 @@ def with_bodies(
         ).to(model.device)
     new.n_training = model.n_training
     new.contrast.copy_(model.contrast)
-    if model.shifts is not None:
-        new.shifts.load_state_dict(model.shifts.state_dict())
     if new.latent_dim == model.latent_dim:
         new.encoder.load_state_dict(model.encoder.state_dict())
     else:  # what the encoder looks from does not depend on the latent's dimension
@@ -142,8 +140,7 @@ def shuffled_bodies(
 
 def _body_motions(model: CryoSphere, labels: np.ndarray, latent: Tensor) -> SegmentMotions:
     """Rigid motions of bodies about their own centres that come nearest to a model's conformations."""
-    points = model.nominal_positions
-    moved = move_residues(points, *model.body_motions(latent, model.segment_weights()))
+    moved, points = model.decode(latent), model.nominal_positions
     quats, translations = [], []
     for rows in _rows(labels):
         rotmat, translation = fit_rigid_motions(points[rows], moved[:, rows])

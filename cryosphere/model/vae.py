@@ -13,11 +13,10 @@ from cryosphere.config import Config
 from cryosphere.model import losses
 from cryosphere.model.bodies import BodySegmentation
 from cryosphere.model.decoder import Decoder
-from cryosphere.model.deformation import residue_motions, with_shifts
+from cryosphere.model.deformation import residue_motions
 from cryosphere.model.division import make_segmentation
 from cryosphere.model.encoder import FreeLatents, PixelEncoder, ScoreEncoder
 from cryosphere.model.renderer import Level, PreparedImages, Renderer
-from cryosphere.model.residue_shifts import ResidueShifts
 from cryosphere.model.scores import ScoreFeatures
 from cryosphere.model.segmentation import Segmentation
 from cryosphere.physics.motions import move_residues
@@ -38,11 +37,10 @@ _TRAINING_WINDOW = 3.0
 
 @dataclass(frozen=True)
 class Architecture:
-    """What of a model's shape training decided: latent dimension, number of segments, whether single residues shift."""
+    """What of a model's shape training decided: latent dimension and number of segments."""
 
     latent_dim: int
     n_segments: int
-    residue_shifts: bool = False
 
 
 @dataclass(frozen=True)
@@ -100,9 +98,6 @@ class CryoSphere(nn.Module):
             config.model.decoder_layers,
             free_rotation=config.model.motion == "blended",
         )
-        self.shifts = None
-        if architecture and architecture.residue_shifts:
-            self.shifts = ResidueShifts(self.latent_dim, contact_graph(structure.residue_positions, structure.bonded))
         self.mask_radius = config.loss.mask_radius or _mask_radius(structure, box_size, pixel_size)
         self.renderer = Renderer(structure, box_size, pixel_size, self.mask_radius, config.loss.low_pass_resolution)
         self.register_buffer("contrast", torch.full((n_groups, 2), torch.nan))
@@ -123,7 +118,7 @@ class CryoSphere(nn.Module):
     @property
     def architecture(self) -> Architecture:
         """What a checkpoint keeps so that the model can be built again."""
-        return Architecture(self.latent_dim, self.segmentation.n_segments, self.shifts is not None)
+        return Architecture(self.latent_dim, self.segmentation.n_segments)
 
     def _add_constants(self, structure: Structure) -> None:
         def constant(name: str, value: Tensor | None) -> None:
@@ -154,16 +149,6 @@ class CryoSphere(nn.Module):
         still: bool = False,
     ) -> tuple[Float[Tensor, "batch residue 4"], Float[Tensor, "batch residue 3"]]:
         """Rigid motion (quaternion, translation in Å) of every residue at the given latents."""
-        moved = self.body_motions(latent, segment_weights, still)
-        return moved if still or self.shifts is None else with_shifts(*moved, self.shifts(latent))
-
-    def body_motions(
-        self,
-        latent: Float[Tensor, "batch latent"],
-        segment_weights: Float[Tensor, "residue segment"],
-        still: bool = False,
-    ) -> tuple[Float[Tensor, "batch residue 4"], Float[Tensor, "batch residue 3"]]:
-        """The same without the residues' own shifts."""
         segment_motions = self.decoder(latent, still)
         return residue_motions(segment_motions, segment_weights, self.nominal_positions, self.config.model.motion)
 

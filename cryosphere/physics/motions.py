@@ -23,7 +23,7 @@ def segment_centres(
     return segment_weights.T @ residue_positions / total.clamp_min(torch.finfo(total.dtype).eps)[:, None]
 
 
-def rotate(quat: Float[Tensor, "... 4"], vector: Float[Tensor, "... 3"]) -> Float[Tensor, "... 3"]:
+def _rotate(quat: Float[Tensor, "... 4"], vector: Float[Tensor, "... 3"]) -> Float[Tensor, "... 3"]:
     """Rotate vectors by unit quaternions: v + 2 u × (u × v + w v)."""
     real, imaginary = quat[..., :1], quat[..., 1:].expand_as(vector)
     inner = torch.linalg.cross(imaginary, vector) + real * vector
@@ -54,7 +54,7 @@ def blended_motions(
         segment, so that nothing shrinks where segments meet.
     """
     quat = motions.rotation_quat
-    displacement = centres + motions.translation - rotate(quat, centres.expand_as(motions.translation))
+    displacement = centres + motions.translation - _rotate(quat, centres.expand_as(motions.translation))
     dual = 0.5 * quat_multiply(torch.cat([torch.zeros_like(displacement[..., :1]), displacement], dim=-1), quat)
 
     rest = 1 - segment_weights.sum(1)
@@ -100,7 +100,7 @@ def move_residues(
     translation: Float[Tensor, "batch residue 3"],
 ) -> Float[Tensor, "batch residue 3"]:
     """Apply one rigid motion per residue to the nominal positions (Å)."""
-    return rotate(quat, residue_positions.expand_as(translation)) + translation
+    return _rotate(quat, residue_positions.expand_as(translation)) + translation
 
 
 def fit_rigid_motions(

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from cryosphere.model.deformation import residue_motions, with_shifts
+from cryosphere.model.deformation import residue_motions
 from cryosphere.model.latents import prior_nodes
 from cryosphere.model.losses import log_likelihood_ratio
 from cryosphere.model.regrouping import merging_path, with_bodies
@@ -32,7 +32,7 @@ _MANY_NODES = 256
 # A simpler model is kept unless a richer one gains more than so many standard errors and this share of all that the
 # motion gains: a richer one also makes up for what the Gaussians of residues are not.
 _STANDARD_ERRORS = 2.0
-_LEAST_SHARE = {"segments": 0.02, "latent dimension": 0.10, "residue shifts": 0.02, "wide turn": 0.10}
+_LEAST_SHARE = {"segments": 0.02, "latent dimension": 0.10, "wide turn": 0.10}
 # Shares of what the motion gains that merging bodies may cost before they are fitted.
 _CANDIDATE_LOSSES = (0.10, 0.03, 0.01)
 # Standard errors by which a segment's motion must be seen for "supported", and for "weak".
@@ -124,17 +124,7 @@ def frozen_conformations(model: CryoSphere, segments: Iterable[int]) -> Float[Te
     moved = residue_motions(
         SegmentMotions(quat, translation), model.segment_weights(), model.nominal_positions, model.config.model.motion
     )
-    if model.shifts is not None:
-        shifts = model.shifts(_nodes(model))
-        rows = _residues_of(model, chosen)
-        shifts[:, rows] = shifts[:, rows].mean(0)
-        moved = with_shifts(*moved, shifts)
     return move_residues(model.nominal_sites, *moved)
-
-
-def _residues_of(model: CryoSphere, segments: list[int]) -> Int[Tensor, " residue"]:
-    """Residues that belong to some segments more than to others."""
-    return torch.from_numpy(np.flatnonzero(np.isin(model.segmentation.labels(), segments))).to(model.device)
 
 
 def is_better(
@@ -291,10 +281,7 @@ def make_still(model: CryoSphere, segments: Iterable[int] | None = None) -> None
     offset = mean.translation.new_tensor([1.0, 0.0, 0.0, 0.0])
     wanted = torch.cat([mean.translation[0], mean.rotation_quat[0] - offset], dim=-1) / decoder.unit
     numbers = wanted.shape[1]
-    chosen = list(range(decoder.n_segments) if segments is None else segments)
-    if model.shifts is not None:
-        model.shifts.freeze(_residues_of(model, chosen))
-    for segment in chosen:
+    for segment in range(decoder.n_segments) if segments is None else segments:
         rows = slice(segment * numbers, (segment + 1) * numbers)
         decoder.network[-1].weight[rows] = 0.0
         decoder.network[-1].bias[rows] = 0.0

@@ -42,8 +42,6 @@ _RECORD_EVERY = 6000
 _MOST_NODES = 256
 # A round at full resolution is followed by another if it gained this share of all that the motion gains.
 _LEAST_GAIN = 0.005
-# Learning rate of residues' shifts (Å) relative to the decoder's.
-_SHIFT_RATE = 10.0
 # Steps of the encoder in every block, and the norm at which their gradients are cut.
 _ENCODER_STEPS, _ENCODER_CLIP = 8, 10.0
 # Conformations of a step whose geometry is looked at, evenly spread over the latent.
@@ -56,7 +54,8 @@ class Progress:
 
     ``stage`` counts finished stages, ``block`` the finished blocks of the running one, ``visits`` all images seen,
     ``sums`` the running stage's loss terms summed over images; ``epoch`` numbers the records of the metrics;
-    ``rounds`` are the held-out images' log-likelihoods (nats per image) after each round at full resolution.
+    ``best_loss`` is that of the running round at full resolution and ``round_start`` that of the model it began with;
+    ``has_converged`` whether the last round gained next to nothing.
     """
 
     stage: int = 0
@@ -68,7 +67,8 @@ class Progress:
     seconds: float = 0.0
     best_loss: float | None = None
     best_epoch: int | None = None
-    rounds: list[float] = field(default_factory=list)
+    round_start: float | None = None
+    has_converged: bool = False
     verdict: dict[str, Any] = field(default_factory=dict)
 
 
@@ -115,7 +115,7 @@ class MarginalTrainer:
         self.stages = plan(config, len(self.training_rows), divides)
         self.generator = torch.Generator().manual_seed(training.seed)
         self.progress = Progress()
-        self.selection = ModelSelection(images, self.judges, self.generator)
+        self.selection = ModelSelection(images, self.judges, self.training_rows, self.generator)
         self.best: dict[str, Any] | None = None
         self.features = FeatureCache(images.table.n_particles)
         self.optimiser: torch.optim.Optimizer | None = None
@@ -154,7 +154,7 @@ class MarginalTrainer:
 
     def _run_stage(self, stage: Stage, bar: tqdm) -> None:
         bar.set_description(stage.name)
-        if stage.is_optional and self._has_converged():
+        if stage.is_optional and self.progress.has_converged:
             bar.update(stage.visits)
         elif stage.kind == "merge":
             self.selection.merge(stage, self.model)
@@ -173,7 +173,13 @@ class MarginalTrainer:
     def _fit(self, stage: Stage, bar: tqdm) -> None:
         """Blocks of a stage, from the one where it stands; a record of the metrics at the end, or every epoch."""
         if self.progress.block == 0:
-            self.model = self.selection.begin(stage, self.model)
+            if stage.is_round:
+                self._begin_round(stage)
+            started = self.selection.begin(stage, self.model)
+            if started is None:
+                bar.update(stage.visits)
+                return
+            self.model = started
         size = self._block_size(stage)
         n_blocks = math.ceil(stage.visits / size)
         if self.optimiser is None:
@@ -192,17 +198,24 @@ class MarginalTrainer:
         self.model = self.selection.end(stage, self.model)
         if stage.kind == "still":
             self._prepare_encoder()
-        elif stage.kind == "latent" and stage.resolution is None:
-            self.model = restored(self.best, self.model)
-            self.progress.rounds.append(-self.progress.best_loss)
+        elif stage.is_round:
+            self._end_round(stage)
 
-    def _has_converged(self) -> bool:
-        """Whether the last round at full resolution gained the held-out images next to nothing."""
-        last, before = self.progress.rounds[-1], self.progress.rounds[-2]
-        self.model.eval()
-        level = self.model.renderer.level(n_conformations=_MOST_NODES)
-        still = float(still_evidence(self.model, self.images, self.judges, level).mean())
-        return last - before < _LEAST_GAIN * max(last - still, 0.0)
+    def _begin_round(self, stage: Stage) -> None:
+        """What the model is worth before a round, with the noise and poses of now."""
+        level = stage.level(self.model.renderer, n_nodes(self.config, self.model.latent_dim))
+        evidence = held_out_evidence(self.model.eval(), self.images, self.judges, level)
+        self.progress.round_start = self.progress.best_loss = -float(evidence.mean())
+        self.best = snapshot(self.model)
+
+    def _end_round(self, stage: Stage) -> None:
+        """Go on with the round's best model, and note whether the round was worth it."""
+        progress = self.progress
+        self.model = restored(self.best, self.model)
+        level = stage.level(self.model.renderer, n_nodes(self.config, self.model.latent_dim))
+        still = float(still_evidence(self.model.eval(), self.images, self.judges, level).mean())
+        least = _LEAST_GAIN * max(-progress.best_loss - still, 0.0)
+        progress.has_converged = progress.round_start - progress.best_loss <= least
 
     def _prepare_encoder(self) -> None:
         """Let the encoder look from the fitted structure."""
@@ -280,7 +293,6 @@ class MarginalTrainer:
         terms = {
             "data": -model.log_likelihood(prepared, sites, contrast).mean(),
             "kl_segmentation": segment_prior,
-            **({} if model.shifts is None else {"shifts": model.shifts.energy() / model.n_training}),
             "continuity": stage.geometry * continuity,
             "clash": stage.geometry * clash,
         }
@@ -364,13 +376,11 @@ class MarginalTrainer:
             "decoder": training.learning_rate * stage.rate,
             "segmentation": 0.0 if stage.kind == "still" else training.segmentation_learning_rate * stage.segment_rate,
             "encoder": training.learning_rate,
-            "shifts": training.learning_rate * _SHIFT_RATE * stage.rate,
         }
         return torch.optim.Adam(
             [
                 {"params": list(getattr(model, name).parameters()), "lr": rate, "base_lr": rate}
                 for name, rate in rates.items()
-                if getattr(model, name) is not None
             ]
         )
 
@@ -408,7 +418,7 @@ class MarginalTrainer:
         self.metrics.append(record)
         if self.events is not None:
             self.events.write(record)
-        if stage.kind == "latent" and stage.resolution is None:
+        if stage.is_round:
             if progress.best_loss is None or held_out["total"] < progress.best_loss:
                 progress.best_loss, progress.best_epoch = held_out["total"], progress.epoch
                 self.best = snapshot(self.model)
@@ -461,6 +471,11 @@ class MarginalTrainer:
             raise RunError(
                 f"{self.layout.last_checkpoint}: was made from other inputs than the particles and structure given now "
                 "(their contents differ); resume with the same files, or train into a new folder."
+            )
+        if not vars(self.progress).keys() <= state.keys():
+            raise RunError(
+                f"{self.layout.last_checkpoint}: was made by another version of cryoSPHERE, which cannot be resumed; "
+                "train into a new folder."
             )
         self.progress = Progress(**{name: state[name] for name in vars(self.progress)})
         self.selection.load(state)

@@ -44,13 +44,19 @@ class ModelSelection:
     Parameters
     ----------
     images : ParticleImages
-    judges : int array of shape (image,)
-        Rows whose likelihood decides.
+    judges, learners : int arrays of shape (image,)
+        Rows whose likelihood decides, and rows that models may learn from.
     generator : torch.Generator
     """
 
-    def __init__(self, images: ParticleImages, judges: Int[np.ndarray, " image"], generator: torch.Generator) -> None:
-        self.images, self.judges, self.generator = images, judges, generator
+    def __init__(
+        self,
+        images: ParticleImages,
+        judges: Int[np.ndarray, " judge"],
+        learners: Int[np.ndarray, " learner"],
+        generator: torch.Generator,
+    ) -> None:
+        self.images, self.judges, self.learners, self.generator = images, judges, learners, generator
         self.fork: dict[str, Any] | None = None
         self.rivals: list[dict[str, Any]] = []
         self.candidates: list[torch.Tensor] = []
@@ -63,8 +69,8 @@ class ModelSelection:
             return stage.candidate >= len(self.candidates)
         return stage.kind == "control" and model.segmentation.n_segments == 1
 
-    def begin(self, stage: Stage, model: CryoSphere) -> CryoSphere:
-        """The model that a stage trains, in place of the present one."""
+    def begin(self, stage: Stage, model: CryoSphere) -> CryoSphere | None:
+        """The model that a stage trains, in place of the present one; None if there is nothing to train."""
         if stage.kind == "bodies":
             return self._from_fork(model, self.candidates[stage.candidate].numpy(), model.latent_dim)
         if stage.kind == "trial":
@@ -73,10 +79,6 @@ class ModelSelection:
             return self._from_fork(model, labels, model.latent_dim + 1)
         if stage.kind == "turn":
             return self._turning(stage, model)
-        if stage.kind == "shifts":
-            self.rivals = [snapshot(model)]
-            with_shifts = {**self.rivals[0]["architecture"], "residue_shifts": True}
-            return restored({**self.rivals[0], "architecture": with_shifts}, model, strict=False)
         if stage.kind == "control":
             self.rivals = [snapshot(model)]
             patches = restored(self.fork, model).segmentation
@@ -84,7 +86,7 @@ class ModelSelection:
             return self._from_fork(model, labels, model.latent_dim)
         if stage.is_fork:
             self.fork = snapshot(model)
-        return self._with_hard_bodies(model) if stage.resolution is None else model
+        return self._with_hard_bodies(model) if stage.is_round else model
 
     def end(self, stage: Stage, model: CryoSphere) -> CryoSphere:
         """The model that goes on after a stage."""
@@ -92,9 +94,7 @@ class ModelSelection:
             return self._settle("latent dimension", stage, model)
         if stage.kind == "control":
             return self._note_control(stage, model)
-        if stage.kind == "shifts":
-            return self._settle_shifts(stage, model)
-        if stage.kind == "turn" and self.rivals:
+        if stage.kind == "turn":
             return self._settle("wide turn", stage, model)
         if stage.kind == "bodies":
             if stage.candidate == len(self.candidates) - 1:
@@ -144,29 +144,16 @@ class ModelSelection:
             self.chosen = kept
         return models[kept]
 
-    def _turning(self, stage: Stage, model: CryoSphere) -> CryoSphere:
-        """A rival in which one part of the structure is on a full turn."""
-        level = stage.level(model.renderer)
-        turn = find_turn(model, self.images, self.judges, level)
+    def _turning(self, stage: Stage, model: CryoSphere) -> CryoSphere | None:
+        """A rival in which one part of the structure is on a full turn, if it has a part that could be."""
+        turn = find_turn(model.eval(), self.images, self.learners, stage.level(model.renderer))
         if turn is None:
-            return model
+            return None
+        rival = restored(snapshot(model), model)
+        if not start_turning(rival, turn, self.generator):
+            return None
         self.rivals = [snapshot(model)]
-        rival = restored(self.rivals[0], model)
-        start_turning(rival, turn, self.generator)
         return rival
-
-    def _settle_shifts(self, stage: Stage, model: CryoSphere) -> CryoSphere:
-        """Keep residues' shifts if held-out images miss that they vary; constant ones only mend the nominal one."""
-        without = restored(self.rivals[0], model).eval()
-        constant = restored(snapshot(model), model).eval()
-        constant.shifts.freeze(torch.arange(constant.structure.n_residues, device=model.device))
-        level, models = stage.level(model.renderer), [without, constant, model.eval()]
-        first, second, third = (held_out_evidence(one, self.images, self.judges, level) for one in models)
-        floor = still_evidence(without, self.images, self.judges, level)
-        kept = min(simplest_good([simpler, third], floor, "residue shifts") for simpler in (first, second))
-        self._note("residue shifts", [without, model], [first, third], kept)
-        self.rivals = []
-        return model if kept else without
 
     def _note_control(self, stage: Stage, control: CryoSphere) -> CryoSphere:
         """Note what shuffled segments came to, and go back to the found ones."""
@@ -192,11 +179,8 @@ def snapshot(model: CryoSphere) -> dict[str, Any]:
     return {"architecture": asdict(model.architecture), "model": weights}
 
 
-def restored(kept: dict[str, Any], like: CryoSphere, strict: bool = True) -> CryoSphere:
-    """A model with the shape and weights of a snapshot, of the same inputs and on the same device as another.
-
-    Not ``strict``: weights that the snapshot does not have stay as they begin.
-    """
+def restored(kept: dict[str, Any], like: CryoSphere) -> CryoSphere:
+    """A model with the shape and weights of a snapshot, of the same inputs and on the same device as another."""
     model = CryoSphere(
         like.structure,
         like.n_particles,
@@ -206,6 +190,6 @@ def restored(kept: dict[str, Any], like: CryoSphere, strict: bool = True) -> Cry
         Architecture(**kept["architecture"]),
         n_groups=len(like.contrast),
     )
-    model.load_state_dict(kept["model"], strict=strict)
+    model.load_state_dict(kept["model"])
     model.n_training = like.n_training
     return model.to(like.device)

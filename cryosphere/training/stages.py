@@ -38,7 +38,6 @@ class Stage:
         ``still``: one structure for all images; ``latent``: the marginal likelihood; ``trial``: that, in one more
         latent dimension, kept if the held-out images gain;
         ``turn``: that from one part on a full turn, kept if the held-out images gain;
-        ``shifts``: that with shifts of single residues, kept if the held-out images gain;
         ``refine``: noise spectra and, if wanted, poses are refined, no steps.
     resolution : float, optional
         Å; None is full resolution.
@@ -59,7 +58,7 @@ class Stage:
     """
 
     name: str
-    kind: Literal["still", "latent", "trial", "merge", "bodies", "control", "refine", "shifts", "turn"]
+    kind: Literal["still", "latent", "trial", "merge", "bodies", "control", "refine", "turn"]
     resolution: float | None
     visits: int = 0
     block: int = _COARSE_BLOCK
@@ -70,6 +69,11 @@ class Stage:
     candidate: int = 0
     is_fork: bool = False
     is_optional: bool = False
+
+    @property
+    def is_round(self) -> bool:
+        """Whether it is a round at full resolution."""
+        return self.kind == "latent" and self.resolution is None
 
     def level(self, renderer: Renderer, n_conformations: int = 256) -> Level:
         """The stage's resolution for a renderer, or what memory allows for so many conformations."""
@@ -91,15 +95,17 @@ def plan(config: Config, n_training: int, divides: bool) -> list[Stage]:
     epochs = config.training.epochs
     visits = epochs * n_training if epochs else max(n_training, _FINE_VISITS)
     opening = Stage("open the latent", "latent", _COARSEST, _COARSE_VISITS, 512, 3.0, 0.0, _LOOSE_GEOMETRY, 0.5)
-    searches = config.model.motion == "blended" and config.segments.method != "chain" and not config.segments.regions
+    segments = config.segments
+    searches = segments.method != "chain" and not segments.regions and segments.n_segments != 1
     still = _STATIC_STEPS * config.training.batch_size
     stages = [
         Stage("static fit", "still", _COARSEST, still, rate=3.0),
         Stage("static fit", "still", _COARSE, still // 2, rate=2.0),
         opening,
-        *([replace(opening, name="look for a wide turn", kind="turn", rate=1.0, node_share=1.0)] * searches),
-        Stage("find bodies", "latent", _COARSE, _COARSE_VISITS, 512, 3.0, 0.5, _LOOSE_GEOMETRY),
     ]
+    if searches:
+        stages.append(replace(opening, name="look for a wide turn", kind="turn", rate=1.0, node_share=1.0))
+    stages.append(Stage("find bodies", "latent", _COARSE, _COARSE_VISITS, 512, 3.0, 0.5, _LOOSE_GEOMETRY))
     fit = Stage("fit bodies", "latent", _MIDDLE, _COARSE_VISITS, 512, 1.7, 1.0, _LOOSE_GEOMETRY)
     if divides:
         stages.append(Stage("merge what moves as one", "merge", _COARSE))
@@ -116,8 +122,6 @@ def plan(config: Config, n_training: int, divides: bool) -> list[Stage]:
             Stage("refine noise and poses", "refine", None if number else _MIDDLE, is_optional=optional),
             Stage("full resolution", "latent", None, visits, _FINE_BLOCK, is_optional=optional),
         ]
-        if number == 0 and config.model.residue_shifts == "auto":
-            stages.append(Stage("let residues shift", "shifts", None, visits, _FINE_BLOCK))
     return stages
 
 

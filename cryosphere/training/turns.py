@@ -72,9 +72,9 @@ def find_turn(model: CryoSphere, images: ParticleImages, rows: Int[np.ndarray, "
     batch = images.batch(rows).to(model.device)
     prepared, contrast = model.renderer.prepare(batch, level), model.contrast_prior(batch.optics_group)
     best: Turn | None = None
+    still = model.decode(torch.zeros(1, model.latent_dim, device=model.device), still=True)
     for residues, point in _parts(model):
         rest = _without(residues, model.structure.n_residues)
-        still = model.decode(torch.zeros(1, model.latent_dim, device=model.device), still=True)
         rotmat, translation = fit_rigid_motions(model.nominal_positions[rest], still[:, rest])
         for axis in _half_sphere(_AXES).to(model.device):
             turn = _measured(Turn(residues, axis, point, rotmat[0], translation[0]), model, prepared, contrast)
@@ -87,18 +87,21 @@ def find_turn(model: CryoSphere, images: ParticleImages, rows: Int[np.ndarray, "
 
 
 @torch.no_grad()
-def start_turning(model: CryoSphere, turn: Turn, generator: torch.Generator) -> None:
-    """Teach a model's decoder the turn along its first latent dimension."""
+def start_turning(model: CryoSphere, turn: Turn, generator: torch.Generator) -> bool:
+    """Teach a model's decoder the turn along its first latent dimension; False if its segments cannot make it."""
     latent = torch.randn(_IMITATED, model.latent_dim, generator=generator).to(model.device)
     rotmat, translation = turn.motions(2 * math.pi * (torch.special.ndtr(latent[:, 0]) - 0.5))
     weights = model.segment_weights()
     centres = segment_centres(model.nominal_positions, weights)
     inside = weights[turn.residues].sum(0) > 0.5 * weights.sum(0)
+    if inside.all() or not inside.any():
+        return False
     place = turn.rotmat.expand(len(latent), 3, 3)
     rotmats = torch.where(inside[:, None, None], rotmat[:, None], place[:, None])
     shifts = torch.where(inside[:, None], translation[:, None], turn.translation)
     moved = torch.einsum("bsij,sj->bsi", rotmats, centres) + shifts - centres
     _learn(model.decoder, latent, SegmentMotions(rotmat_to_quat(rotmats), moved))
+    return True
 
 
 @torch.enable_grad()
