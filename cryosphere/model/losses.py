@@ -13,6 +13,8 @@ from cryosphere.conventions import CLASH_DISTANCE_A
 
 # Spread of contrasts that is always allowed for, relative to their mean.
 _LEAST_CONTRAST_SPREAD = 0.05
+# Å beyond the distance of a clash that residues are kept apart.
+_CLASH_MARGIN = 0.1
 
 
 def log_likelihood_ratio(
@@ -124,34 +126,44 @@ def continuity(
     return ((lengths - nominal_lengths) ** 2).mean()
 
 
-def clash(positions: Float[Tensor, "batch residue 3"]) -> Float[Tensor, ""]:
+def clash(
+    positions: Float[Tensor, "batch residue 3"], nominal: Float[Tensor, "residue 3"] | None = None
+) -> Float[Tensor, ""]:
     """Squared overlap (Å²) of residues closer than 4 Å and at least two apart in the list.
 
     Per image the mean over its clashing pairs, 0 if it has none; then the mean over images. Pairs come from one
     k-d tree over all images of the batch, kept apart by a fourth coordinate, so the cost is that of the neighbours.
-    Positions that are not finite give NaN.
+    Positions that are not finite give NaN. With the ``nominal`` positions, the distance asked for is 4.1 Å, so that
+    what is left of an overlap stays above 4 Å, but never more than the pair has there.
     """
     if not torch.isfinite(positions).all():
         return positions.new_tensor(float("nan"))
-    pairs = clashing_pairs(positions.detach().cpu().numpy())
+    reach = CLASH_DISTANCE_A if nominal is None else CLASH_DISTANCE_A + _CLASH_MARGIN
+    pairs = clashing_pairs(positions.detach().cpu().numpy(), reach)
     image, first, second = (torch.as_tensor(column, device=positions.device) for column in pairs)
     flat, n_residues = positions.flatten(0, 1), positions.shape[1]
     step = flat.index_select(0, image * n_residues + first) - flat.index_select(0, image * n_residues + second)
     distance = torch.linalg.norm(step, dim=-1)
-    overlap = (CLASH_DISTANCE_A - distance) ** 2
+    if nominal is not None:
+        apart = torch.linalg.norm(nominal[first] - nominal[second], dim=-1)
+        nearer = distance < apart - 1e-3  # not those within a rigid body
+        image, distance, reach = image[nearer], distance[nearer], apart[nearer].clamp_max(reach)
+    overlap = (reach - distance) ** 2
     total = positions.new_zeros(len(positions)).index_add(0, image, overlap)
     count = torch.bincount(image, minlength=len(positions)).clamp_min(1)
     return (total / count).mean()
 
 
-def clashing_pairs(positions: Float[np.ndarray, "batch residue 3"]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Image, first and second residue of every pair under 4 Å with |i - j| ≥ 2, sorted."""
+def clashing_pairs(
+    positions: Float[np.ndarray, "batch residue 3"], reach: float = CLASH_DISTANCE_A
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Image, first and second residue of every pair nearer than ``reach`` (Å) with |i - j| ≥ 2, sorted."""
     from scipy.spatial import cKDTree
 
     batch, n_residues = positions.shape[:2]
-    apart = np.repeat(10.0 * CLASH_DISTANCE_A * np.arange(batch), n_residues)
+    apart = np.repeat(10.0 * reach * np.arange(batch), n_residues)
     points = np.column_stack([positions.reshape(-1, 3).astype(np.float64), apart])
-    pairs = cKDTree(points).query_pairs(CLASH_DISTANCE_A * (1 - 1e-9), output_type="ndarray")
+    pairs = cKDTree(points).query_pairs(reach * (1 - 1e-9), output_type="ndarray")
     pairs = pairs[pairs[:, 1] - pairs[:, 0] >= 2]
     pairs = pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))]
     return pairs[:, 0] // n_residues, pairs[:, 0] % n_residues, pairs[:, 1] % n_residues

@@ -224,7 +224,10 @@ class CryoSphere(nn.Module):
     def geometry(self, positions: Float[Tensor, "batch residue 3"]) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
         """Weighted continuity and clash terms (nats per image) of conformations."""
         config = self.config.loss
-        clash = config.clash * losses.clash(positions) if config.clash > 0 else positions.new_zeros(())
+        clash = positions.new_zeros(())
+        if config.clash > 0:
+            nominal = None if config.data == "correlation" else self.nominal_positions
+            clash = config.clash * losses.clash(positions, nominal)
         return config.continuity * losses.continuity(positions, self.bonds, self.bond_lengths), clash
 
     def kl_scales(self) -> tuple[float, float]:

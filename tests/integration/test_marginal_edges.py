@@ -62,7 +62,8 @@ def test_images_without_content_leave_the_model_still(tmp_path):
     assert np.isfinite(run.posterior.log_evidence).all()
 
 
-def test_motion_is_found_through_a_hundredfold_spread_of_contrasts(swinging, tmp_path):
+def test_motion_is_found_through_a_hundredfold_spread_of_contrasts(swinging, tmp_path, monkeypatch):
+    monkeypatch.setattr("cryosphere.training.stages._COARSE_VISITS", 2048)
     folder = write_particle_set(tmp_path / "set", N_IMAGES, snr=1.0)
     factor = np.exp(np.random.default_rng(0).uniform(np.log(0.1), np.log(10), (N_IMAGES, 1, 1)))
     change_images(folder, lambda images: images * factor)

@@ -52,6 +52,15 @@ def test_clash_with_neighbour_list_equals_all_pairs(seed, spread):
     assert result == pytest.approx(brute_force_clash(positions), rel=1e-6, abs=1e-9)
 
 
+def test_clash_beyond_the_nominal_asks_for_no_more_than_the_nominal_has():
+    nominal = torch.tensor([[0.0, 0, 0], [3.0, 0, 0], [3.5, 0, 0], [0, 9, 0]], dtype=torch.float64)
+    moved = nominal + torch.tensor([[0.2, 0, 0], [0, 0, 0], [0, 0, 0], [0, -4.95, 0]], dtype=torch.float64)
+    near, far = 3.5 - 3.3, 4.1 - float(torch.linalg.norm(moved[3] - moved[0]))
+    assert losses.clash(nominal[None], nominal) == 0
+    assert losses.clash(moved[None], nominal).item() == pytest.approx((near**2 + far**2) / 2)
+    assert torch.autograd.gradcheck(lambda positions: losses.clash(positions, nominal), moved[None].requires_grad_())
+
+
 def test_clash_has_the_right_gradient():
     positions = 3 * torch.randn(2, 8, 3, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
     assert torch.autograd.gradcheck(losses.clash, positions.requires_grad_())
