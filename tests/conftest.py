@@ -7,9 +7,15 @@ from pathlib import Path
 import mrcfile
 import numpy as np
 import pytest
+import torch
 
 from tests.particle_sets import SHORT_STAGES
 from tests.reference_files import reference_file
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # One thread for each of the processes that share the cores, and for those that they start.
+    torch.set_num_threads(1)
+    os.environ["OMP_NUM_THREADS"] = "1"
 
 
 @pytest.fixture(scope="session")
