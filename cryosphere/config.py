@@ -238,6 +238,11 @@ class Config(_Section):
     inference: InferenceConfig = InferenceConfig()
     output: OutputConfig = OutputConfig()
 
+    @property
+    def start_seed(self) -> int:
+        """Seed of the first weights and of all that training draws; the second half set starts from others."""
+        return self.training.seed + (self.particles.half_set == 2)
+
     @model_validator(mode="before")
     @classmethod
     def _apply_preset(cls, values: Any) -> Any:

@@ -81,8 +81,13 @@ def _merger_cost(first, second, separate: float, nominal, conformations) -> floa
 
 def body_agreement(found: Int[np.ndarray, " residue"], bodies: list[list[int]]) -> float:
     """Adjusted Rand index of found bodies against the true ones, over the residues that the true bodies name."""
-    from sklearn.metrics import adjusted_rand_score
-
     rows = np.concatenate([np.asarray(body, dtype=np.int64) for body in bodies])
     truth = np.repeat(np.arange(len(bodies)), [len(body) for body in bodies])
-    return float(adjusted_rand_score(truth, found[rows]))
+    return rand_index(truth, found[rows])
+
+
+def rand_index(first: Int[np.ndarray, " residue"], second: Int[np.ndarray, " residue"]) -> float:
+    """Adjusted Rand index of two divisions: 1 if they are the same, 0 on average for random ones."""
+    from sklearn.metrics import adjusted_rand_score
+
+    return float(adjusted_rand_score(first, second))

@@ -1,4 +1,4 @@
-"""Two models from two independent halves of the images, and how far they agree."""
+"""Two models from two independent halves of the images and two seeds, and how far they agree."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from jaxtyping import Float
 
 from cryosphere.config import Config
 from cryosphere.errors import RunError
+from cryosphere.evaluation.bodies import merge_segments, rand_index
+from cryosphere.inference.ensemble import hard_segments, spread_rows
 from cryosphere.io.atomic import atomic_output
 from cryosphere.runs.run import Run
 from cryosphere.training.train import train
@@ -22,6 +24,8 @@ RESULT = "half_sets.json"
 _REPRODUCIBLE, _WEAK = 0.7, 0.3
 # Particles, evenly spread, whose conformations are compared.
 _MOST_PARTICLES = 2000
+# Of these, those by which it is seen what moves as one body.
+_N_MERGING = 50
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,10 @@ class HalfSetAgreement:
         Å; root mean square distance of every residue between the models.
     verdict : str
         ``reproducible``, ``weak`` or ``not reproducible``.
+    n_segments, n_bodies : list of int
+        Of each model: its segments, and what is left of them after merging those that move as one.
+    body_agreement : float
+        Adjusted Rand index of the bodies of both.
     n_particles : int
         Particles compared.
     """
@@ -49,6 +57,9 @@ class HalfSetAgreement:
     correlation: float
     residue_rmsd: list[float]
     verdict: str
+    n_segments: list[int]
+    n_bodies: list[int]
+    body_agreement: float
     n_particles: int
 
     def sentence(self) -> str:
@@ -56,7 +67,8 @@ class HalfSetAgreement:
         return (
             f"Half sets: {self.verdict}. The main motion correlates with {self.correlation:.2f} over "
             f"{self.n_particles} particles; conformations differ by {self.mean_rmsd:.2f} Å rms, and move by "
-            f"{self.spread:.2f} Å about their mean. (Both look at the same noise in an image: agreement bounds the "
+            f"{self.spread:.2f} Å about their mean. Rigid bodies: {self.n_bodies[0]} and {self.n_bodies[1]}, adjusted "
+            f"Rand index {self.body_agreement:.2f}. (Both look at the same noise in an image: agreement bounds the "
             "error of the models, not that of an image.)"
         )
 
@@ -71,7 +83,7 @@ def train_half_sets(
     show_progress: bool = True,
     say: Callable[[str], None] = lambda sentence: None,
 ) -> HalfSetAgreement:
-    """Train a model on each half of the images and compare what they say of every particle.
+    """Train a model on each half of the images, from different weights, and compare what they say of every particle.
 
     Parameters
     ----------
@@ -115,9 +127,8 @@ def train_half_sets(
 
 
 def compare_half_sets(first: Run, second: Run) -> HalfSetAgreement:
-    """Compare E[x | image] of the same particles under two models of the same structure."""
-    count = len(first.posterior.index)
-    rows = np.unique(np.linspace(0, count - 1, min(count, _MOST_PARTICLES)).astype(int))
+    """Compare E[x | image] of the same particles, and the bodies, under two models of the same structure."""
+    rows = spread_rows(len(first.posterior.index), _MOST_PARTICLES)
     one, other = (
         np.concatenate([positions for _, positions in run.expected_coordinates(rows)]).astype(np.float64)
         for run in (first, second)
@@ -125,6 +136,12 @@ def compare_half_sets(first: Run, second: Run) -> HalfSetAgreement:
     squares = ((one - other) ** 2).sum(2)
     spread = float(np.mean([np.sqrt(((x - x.mean(0)) ** 2).sum(2).mean()) for x in (one, other)]))
     correlation = main_motion_correlation(one, other)
+    some = spread_rows(len(rows), _N_MERGING)
+    labels = [hard_segments(run.segment_weights()) for run in (first, second)]
+    nominal = first.structure.residue_positions
+    bodies = [
+        merge_segments(found, nominal, positions[some]) for found, positions in zip(labels, (one, other), strict=True)
+    ]
     word = "reproducible" if correlation > _REPRODUCIBLE else "weak" if correlation > _WEAK else "not reproducible"
     return HalfSetAgreement(
         mean_rmsd=float(np.sqrt(squares.mean(1)).mean()),
@@ -132,6 +149,9 @@ def compare_half_sets(first: Run, second: Run) -> HalfSetAgreement:
         correlation=correlation,
         residue_rmsd=[float(value) for value in np.sqrt(squares.mean(0))],
         verdict=word,
+        n_segments=[len(run.segment_names) for run in (first, second)],
+        n_bodies=[int(found.max()) + 1 for found in bodies],
+        body_agreement=rand_index(*bodies),
         n_particles=len(rows),
     )
 

@@ -103,7 +103,7 @@ class Run:
 
     @property
     def tried(self) -> list[dict[str, Any]]:
-        """Models that training compared on held-out images: numbers of segments and latent dimensions."""
+        """Models that training compared on held-out images: numbers of segments, latent dimensions, a wide turn."""
         return self._state.get("tried", [])
 
     @property

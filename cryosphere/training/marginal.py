@@ -104,7 +104,6 @@ class MarginalTrainer:
     ) -> None:
         self.model, self.images, self.config, self.layout = model, images, config, layout
         self.fingerprint, self.show_progress = fingerprint, show_progress
-        training = config.training
         self.training_rows, self.held_out_rows = training_rows(images.table, config)
         judges = self.held_out_rows if len(self.held_out_rows) else self.training_rows
         spread = np.linspace(0, len(judges) - 1, min(len(judges), _MOST_JUDGES)).astype(int)
@@ -113,7 +112,7 @@ class MarginalTrainer:
         segments = config.segments
         divides = segments.n_segments == "auto" and not segments.regions and segments.method != "chain"
         self.stages = plan(config, len(self.training_rows), divides)
-        self.generator = torch.Generator().manual_seed(training.seed)
+        self.generator = torch.Generator().manual_seed(config.start_seed)
         self.progress = Progress()
         self.selection = ModelSelection(images, self.judges, self.training_rows, self.generator)
         self.best: dict[str, Any] | None = None

@@ -80,7 +80,7 @@ def train(
         say(note)
     fingerprint = input_fingerprint(table, config.structure.file)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.training.seed)
+        torch.manual_seed(config.start_seed)
         n_groups = len(table.optics_group_names)
         model = CryoSphere(structure, table.n_particles, table.box_size, table.pixel_size, config, n_groups=n_groups)
     images = ParticleImages(table, model.mask_radius, config.particles.invert)

@@ -90,7 +90,7 @@ class Trainer:
         self.steps_per_epoch = math.ceil(len(self.training_rows) / self.batch_size)
         model.n_training = len(self.training_rows)
         self.optimiser = _make_optimiser(model, config)
-        self.generator = torch.Generator().manual_seed(training.seed)
+        self.generator = torch.Generator().manual_seed(config.start_seed)
         self.progress = Progress()
         self.metrics = MetricsFile(layout.metrics)
         self.events: EventWriter | None = None

@@ -9,7 +9,8 @@ from click.testing import CliRunner
 from cryosphere.cli import main
 from cryosphere.config import dump_config, parse_config
 from cryosphere.particles.selection import half_set_rows, training_rows
-from cryosphere.pipelines.half_sets import main_motion_correlation
+from cryosphere.pipelines.half_sets import compare_half_sets, main_motion_correlation
+from cryosphere.runs.run import Run
 from tests.particle_sets import configuration, write_particle_set
 
 
@@ -61,6 +62,11 @@ def test_the_command_trains_both_and_compares(tmp_path, monkeypatch):
     assert "Half sets:" in result.output
     found = json.loads((tmp_path / "halves" / "half_sets.json").read_text())
     assert found["n_particles"] == 160 and -1 <= found["correlation"] <= 1 and len(found["residue_rmsd"]) == 40
+    assert len(found["n_bodies"]) == 2 and -1 <= found["body_agreement"] <= 1
+    runs = [Run.load(tmp_path / "halves" / half) for half in ("half1", "half2")]
+    weights = [run.model.decoder.state_dict()["network.0.weight"] for run in runs]
+    assert not np.allclose(*weights, atol=1e-2)
+    assert compare_half_sets(runs[0], runs[0]).body_agreement == 1
     again = CliRunner().invoke(main, ["train", "config.yaml", "-o", "halves", "--half-sets", "--quiet"])
     assert again.exit_code == 1 and "--resume" in again.output
     (tmp_path / "halves" / "mine.txt").write_text("keep")
