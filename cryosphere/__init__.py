@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from cryosphere.analysis.analyze import analyze
-    from cryosphere.config import Config, read_config
+    from cryosphere.config import Config
+    from cryosphere.config_files import read_config
     from cryosphere.errors import ConfigError, CryosphereError, InputError, RunError
     from cryosphere.evaluation.evaluate import evaluate
     from cryosphere.io.star import read_particles as load_particles
@@ -32,7 +33,7 @@ _SOURCES = {
     "evaluate": ("cryosphere.evaluation.evaluate", "evaluate"),
     "load_particles": ("cryosphere.io.star", "read_particles"),
     "load_structure": ("cryosphere.io.structures", "read_structure"),
-    "read_config": ("cryosphere.config", "read_config"),
+    "read_config": ("cryosphere.config_files", "read_config"),
     "simulate": ("cryosphere.simulation.particles", "simulate"),
     "train": ("cryosphere.training.train", "train"),
 }

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from scipy.special import logsumexp
 
-from cryosphere.config import dump_config, parse_config
+from cryosphere.config_files import dump_config, parse_config
 from cryosphere.io.structures import read_structure
 from cryosphere.model.latents import prior_nodes
 from cryosphere.model.vae import CryoSphere

@@ -46,7 +46,7 @@ def command(
         raise click.UsageError("--resume continues a run, --overwrite replaces it: give one of them.")
     if half_sets and no_posterior:
         raise click.UsageError("--half-sets compares posteriors: leave --no-posterior out.")
-    from cryosphere.config import read_config
+    from cryosphere.config_files import read_config
     from cryosphere.training.train import train
 
     shared = {

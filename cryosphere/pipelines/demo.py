@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from cryosphere.analysis.analyze import analyze
-from cryosphere.config import read_config
+from cryosphere.config_files import read_config
 from cryosphere.errors import RunError
 from cryosphere.evaluation.evaluate import evaluate
 from cryosphere.evaluation.scores import Scores

@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 
-from cryosphere.config import Config, read_config
+from cryosphere.config import Config
+from cryosphere.config_files import read_config
 from cryosphere.errors import RunError
 from cryosphere.io.structures import read_structure
 from cryosphere.model.vae import Architecture, CryoSphere

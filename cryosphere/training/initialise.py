@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from cryosphere.config import template
+from cryosphere.config_files import template
 from cryosphere.io.atomic import atomic_output
 from cryosphere.io.star import read_particles
 from cryosphere.io.structures import read_structure

@@ -13,7 +13,8 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from cryosphere.config import Config, dump_config
+from cryosphere.config import Config
+from cryosphere.config_files import dump_config
 from cryosphere.errors import RunError
 from cryosphere.inference.poses import refine_poses
 from cryosphere.model.encoder import ScoreEncoder

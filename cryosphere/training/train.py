@@ -9,7 +9,8 @@ from pathlib import Path
 import torch
 import yaml
 
-from cryosphere.config import Config, choose_device, dump_config, parse_config, read_config
+from cryosphere.config import Config, choose_device
+from cryosphere.config_files import dump_config, parse_config, read_config
 from cryosphere.errors import RunError
 from cryosphere.inference.posterior import ensure_posterior
 from cryosphere.io.atomic import atomic_output

@@ -7,7 +7,7 @@ import pytest
 from click.testing import CliRunner
 
 from cryosphere.cli import main
-from cryosphere.config import dump_config, parse_config
+from cryosphere.config_files import dump_config, parse_config
 from cryosphere.particles.selection import half_set_rows, training_rows
 from cryosphere.pipelines.half_sets import compare_half_sets, main_motion_correlation
 from cryosphere.runs.run import Run

@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
-from cryosphere.config import parse_config
+from cryosphere.config_files import parse_config
 from cryosphere.io.star import read_particles
 from cryosphere.io.structures import read_structure
 from cryosphere.model.regrouping import merging_path, with_bodies

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 import cryosphere
-from cryosphere.config import parse_config
+from cryosphere.config_files import parse_config
 from cryosphere.errors import ConfigError
 from cryosphere.io.mrc import write_stack
 from cryosphere.physics.noise import coloured_noise

@@ -17,7 +17,7 @@ import torch
 import yaml
 from scipy.spatial.transform import Rotation
 
-from cryosphere.config import parse_config
+from cryosphere.config_files import parse_config
 from cryosphere.errors import ConfigError, InputError, RunError
 from cryosphere.inference.posterior import ensure_posterior
 from cryosphere.model.decoder import Decoder

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from cryosphere.config import parse_config
+from cryosphere.config_files import parse_config
 from cryosphere.errors import ConfigError, RunError
 from cryosphere.io.star import read_particles
 from cryosphere.io.structures import read_structure

@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
-from cryosphere.config import parse_config
+from cryosphere.config_files import parse_config
 from cryosphere.model.bodies import BodySegmentation
 from cryosphere.model.division import make_segmentation
 from cryosphere.model.regrouping import merging_path, shuffled_bodies, with_bodies

@@ -3,7 +3,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from cryosphere.config import PAPER_PRESET, Config, dump_config, parse_config, read_config, template
+from cryosphere.config import PAPER_PRESET, Config
+from cryosphere.config_files import dump_config, parse_config, read_config, template
 from cryosphere.errors import ConfigError
 
 GIVEN = {("particles", "file"): "p.star", ("structure", "file"): "m.cif", ("segments", "n_segments"): 5}

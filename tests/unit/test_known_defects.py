@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from cryosphere.config import choose_device, parse_config
+from cryosphere.config import choose_device
+from cryosphere.config_files import parse_config
 from cryosphere.errors import ConfigError
 from cryosphere.io.star import read_particles
 from cryosphere.model import losses

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from cryosphere.config import parse_config
+from cryosphere.config_files import parse_config
 from cryosphere.inference.poses import PosePrior, pose_freedom, refine_poses
 from cryosphere.io.star import read_particles
 from cryosphere.io.structures import read_structure
