@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from jaxtyping import Float
+from scipy.sparse.csgraph import breadth_first_order, minimum_spanning_tree
+from scipy.spatial.distance import cdist
 from torch import Tensor, nn
 
 from cryosphere.model.networks import multilayer_perceptron
@@ -71,7 +74,7 @@ class Decoder(nn.Module):
 
         Needs ``free_rotation``; the hidden layers stay as they are.
         """
-        quat = _near_dominant(motions.rotation_quat)
+        quat = _continuous(latent, motions.rotation_quat)
         offset = quat.new_tensor([1.0, 0.0, 0.0, 0.0])
         target = (torch.cat([motions.translation, quat - offset], dim=-1) / self.unit).flatten(1).double()
         features = self.features(latent).double()
@@ -83,11 +86,18 @@ class Decoder(nn.Module):
         self.static.copy_(solution[-1])
 
 
-def _near_dominant(quat: Float[Tensor, "sample segment 4"]) -> Float[Tensor, "sample segment 4"]:
-    """Each segment's quaternions with the signs that bring them nearest to their dominant one, so that turns past 180°
-    from the nominal structure stay continuous."""
-    moment = torch.einsum("bsi,bsj->sij", quat, quat)
-    dominant = torch.linalg.eigh(moment.cpu())[1][..., -1].to(quat)
-    dominant = dominant * torch.where(dominant[:, :1] < 0, -1.0, 1.0)
-    sign = torch.where(torch.einsum("bsi,si->bs", quat, dominant) < 0, -1.0, 1.0)
-    return quat * sign[..., None]
+def _continuous(
+    latent: Float[Tensor, "sample latent"], quat: Float[Tensor, "sample segment 4"]
+) -> Float[Tensor, "sample segment 4"]:
+    """Each segment's quaternions with signs that change nowhere between neighbouring latents, so that even a full turn
+    is one smooth curve (q and -q are the same rotation); along the shortest tree that joins all latents."""
+    places = latent.double().cpu().numpy()
+    tree = minimum_spanning_tree(cdist(places, places) + 1e-9)  # a distance of 0 is no edge
+    order, parents = breadth_first_order(tree, 0, directed=False)
+    quats = quat.cpu().numpy()
+    signs = np.ones(quats.shape[:2])
+    for sample in order[1:]:
+        near = parents[sample]
+        signs[sample] = np.where((quats[sample] * quats[near]).sum(-1) < 0, -signs[near], signs[near])
+    signs *= np.where((signs * quats[..., 0]).sum(0) < 0, -1.0, 1.0)
+    return quat * torch.from_numpy(signs).to(quat)[..., None]

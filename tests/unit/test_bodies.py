@@ -7,10 +7,12 @@ from scipy.spatial.transform import Rotation
 
 from cryosphere.config_files import parse_config
 from cryosphere.model.bodies import BodySegmentation
+from cryosphere.model.decoder import Decoder
 from cryosphere.model.division import make_segmentation
 from cryosphere.model.regrouping import merging_path, shuffled_bodies, with_bodies
 from cryosphere.model.vae import CryoSphere
 from cryosphere.physics.motions import fit_rigid_motions
+from cryosphere.records import SegmentMotions
 from cryosphere.structure.contacts import contact_graph
 from tests.particle_sets import ARM, two_arms
 
@@ -46,8 +48,6 @@ def swing_second_half(model, degrees=30.0):
         moves = rows.mean() >= ARM
         quats.append(quat if moves else still)
         translations.append(rotmat @ centre - centre if moves else torch.zeros(256, 3))
-    from cryosphere.records import SegmentMotions
-
     model.decoder.imitate(z, SegmentMotions(torch.stack(quats, 1), torch.stack(translations, 1)), damping=1e-6)
     return model
 
@@ -107,6 +107,21 @@ def test_a_model_with_merged_bodies_gives_the_same_conformations(tmp_path, laten
     assert merged.latent_dim == latent_dim and merged.segmentation.n_segments == 2
     interior = np.r_[0 : ARM - 6, ARM + 6 : 2 * ARM]
     assert float(difference[:, interior].max()) < 0.7
+
+
+@pytest.mark.parametrize("first_deg", [-180.0, -90.0, 30.0])
+def test_a_full_turn_is_imitated_from_wherever_it_begins(first_deg):
+    torch.manual_seed(0)
+    decoder = Decoder(1, 1, [64, 64], free_rotation=True)
+    z = torch.randn(512, 1, generator=torch.Generator().manual_seed(1)).clamp(-2, 2)
+    angle = np.radians(first_deg + 360 * (z[:, 0].numpy() + 2) / 4)
+    axis = np.array([0.6, 0.0, 0.8])
+    wanted = Rotation.from_rotvec(angle[:, None] * axis)
+    quat = torch.tensor(wanted.as_quat(scalar_first=True), dtype=torch.float32)[:, None]
+    decoder.imitate(z, SegmentMotions(quat, torch.zeros(512, 1, 3)), damping=1e-6)
+    with torch.no_grad():
+        found = Rotation.from_quat(decoder(z).rotation_quat[:, 0].numpy(), scalar_first=True)
+    assert np.degrees((found * wanted.inv()).magnitude()).max() < 10
 
 
 def test_one_more_dimension_keeps_bodies_and_their_learned_weights(tmp_path):
