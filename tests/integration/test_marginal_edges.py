@@ -1,5 +1,7 @@
 """Training on the marginal likelihood at its edges: odd images, hardly any images, hardly any conformations."""
 
+import json
+
 import mrcfile
 import numpy as np
 import pytest
@@ -94,3 +96,15 @@ def test_many_dimensions_and_the_pixel_encoder_give_finite_posteriors(swinging, 
     assert np.all(run.posterior.effective_sample_size >= 1)
     reached, single = rmsd_to_truth(run, swinging)
     assert reached < 0.6 * single
+
+
+@pytest.mark.parametrize("least_gain, rounds", [(np.inf, 2), (-np.inf, 4)])
+def test_rounds_at_full_resolution_end_when_they_gain_no_more(swinging, tmp_path, monkeypatch, least_gain, rounds):
+    monkeypatch.setattr("cryosphere.training.stages._MOST_ROUNDS", 4)
+    monkeypatch.setattr("cryosphere.training.stages._FINE_VISITS", 200)
+    monkeypatch.setattr("cryosphere.training.marginal._LEAST_GAIN", least_gain)
+    run = trained(
+        swinging, tmp_path / "run", model={"latent_dim": 1}, segments={"n_segments": 2}, training={"epochs": None}
+    )
+    stages = [json.loads(line)["stage"] for line in run.layout.metrics.read_text().splitlines()]
+    assert stages.count("full resolution") == rounds
