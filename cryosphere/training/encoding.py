@@ -1,18 +1,21 @@
-"""What the score encoder needs before and while it learns: its template, the features' scale, and each image once."""
+"""How an encoder learns: its template, the scale of its features, each image once, and its steps."""
 
 from __future__ import annotations
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 
 from cryosphere.model.encoder import ScoreEncoder
+from cryosphere.model.mixture import Candidates, EncodedImages
 from cryosphere.model.vae import CryoSphere
 from cryosphere.particles.dataset import ParticleImages
 from cryosphere.records import ParticleBatch
 
 _SAMPLE, _BATCH = 512, 64
+# Steps of the encoder in every block of images, and the norm at which their gradients are cut.
+_STEPS, _CLIP = 8, 10.0
 
 
 @torch.no_grad()
@@ -51,10 +54,10 @@ class FeatureCache:
         """Forget everything."""
         self._known[:] = False
 
-    def encode(
-        self, encoder: ScoreEncoder, batch: ParticleBatch
-    ) -> tuple[Float[Tensor, "batch latent"], Float[Tensor, "batch latent"]]:
-        """Mean and log-std of q(z | image) of a batch."""
+    def encode(self, encoder: nn.Module, batch: ParticleBatch) -> EncodedImages:
+        """q(z | image) of a batch; only a score encoder has features to keep."""
+        if not isinstance(encoder, ScoreEncoder):
+            return EncodedImages(*encoder(batch))
         rows = batch.rows.cpu()
         if not self._known[rows].all():
             with torch.no_grad():
@@ -63,4 +66,22 @@ class FeatureCache:
                 self._values = torch.zeros(self.n_particles, found.shape[1], dtype=torch.float16)
             self._values[rows] = found.cpu().half()
             self._known[rows] = True
-        return encoder.from_features(self._values[rows].to(batch.images))
+        return EncodedImages(*encoder.from_features(self._values[rows].to(batch.images)))
+
+
+def teach_encoder(
+    encoder: nn.Module,
+    features: FeatureCache,
+    batch: ParticleBatch,
+    candidates: Candidates,
+    optimiser: torch.optim.Optimizer,
+) -> None:
+    """Steps of an encoder towards the weights of the candidates: the cross-entropy of q(z | image) to them."""
+    for _ in range(_STEPS):
+        proposals = features.encode(encoder, batch)
+        loss = -(candidates.weights * proposals.log_density(candidates.latent)).sum(1).mean()
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(encoder.parameters(), _CLIP)
+        optimiser.step()
+    optimiser.zero_grad(set_to_none=True)

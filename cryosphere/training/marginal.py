@@ -11,15 +11,16 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 from tqdm import tqdm
 
 from cryosphere.config import Config
 from cryosphere.config_files import dump_config
 from cryosphere.errors import RunError
 from cryosphere.inference.poses import refine_poses
-from cryosphere.model.encoder import ScoreEncoder
-from cryosphere.model.mixture import Candidates, EncodedImages, compare
-from cryosphere.model.renderer import Level
+from cryosphere.model.losses import ContrastPrior
+from cryosphere.model.mixture import Candidates, compare
+from cryosphere.model.renderer import Level, PreparedImages
 from cryosphere.model.vae import CryoSphere
 from cryosphere.particles.dataset import ParticleImages
 from cryosphere.particles.selection import training_rows
@@ -27,7 +28,7 @@ from cryosphere.records import ParticleBatch
 from cryosphere.runs.checkpoints import load_checkpoint, save_checkpoint
 from cryosphere.runs.layout import RunLayout
 from cryosphere.training.contrast import update_contrast
-from cryosphere.training.encoding import FeatureCache, prepare_encoder
+from cryosphere.training.encoding import FeatureCache, prepare_encoder, teach_encoder
 from cryosphere.training.evidence import held_out_evidence, residual_noise, segment_support, still_evidence
 from cryosphere.training.metrics import EventWriter, MetricsFile
 from cryosphere.training.selection import ModelSelection, restored, snapshot
@@ -43,8 +44,6 @@ _RECORD_EVERY = 6000
 _MOST_NODES = 256
 # A round at full resolution is followed by another if it gained this share of all that the motion gains.
 _LEAST_GAIN = 0.005
-# Steps of the encoder in every block, and the norm at which their gradients are cut.
-_ENCODER_STEPS, _ENCODER_CLIP = 8, 10.0
 # Conformations of a step whose geometry is looked at, evenly spread over the latent.
 _GEOMETRY_SAMPLE = 6
 
@@ -159,7 +158,7 @@ class MarginalTrainer:
         elif stage.kind == "merge":
             self.selection.merge(stage, self.model)
         elif stage.kind == "refine":
-            self._refine_noise_and_poses(stage.level(self.model.renderer, n_nodes(self.config, self.model.latent_dim)))
+            self._refine_noise_and_poses(self._level(stage))
         elif self.selection.skips(stage, self.model):
             bar.update(stage.visits)
         else:
@@ -201,9 +200,13 @@ class MarginalTrainer:
         elif stage.is_round:
             self._end_round(stage)
 
+    def _level(self, stage: Stage) -> Level:
+        """Resolution of a stage, as far as memory holds all conformations of a block."""
+        return stage.level(self.model.renderer, n_nodes(self.config, self.model.latent_dim))
+
     def _begin_round(self, stage: Stage) -> None:
         """What the model is worth before a round, with the noise and poses of now."""
-        level = stage.level(self.model.renderer, n_nodes(self.config, self.model.latent_dim))
+        level = self._level(stage)
         evidence = held_out_evidence(self.model.eval(), self.images, self.judges, level)
         self.progress.round_start = self.progress.best_loss = -float(evidence.mean())
         self.best = snapshot(self.model)
@@ -212,7 +215,7 @@ class MarginalTrainer:
         """Go on with the round's best model, and note whether the round was worth it."""
         progress = self.progress
         self.model = restored(self.best, self.model)
-        level = stage.level(self.model.renderer, n_nodes(self.config, self.model.latent_dim))
+        level = self._level(stage)
         still = float(still_evidence(self.model.eval(), self.images, self.judges, level).mean())
         least = _LEAST_GAIN * max(-progress.best_loss - still, 0.0)
         progress.has_converged = progress.round_start - progress.best_loss <= least
@@ -229,28 +232,13 @@ class MarginalTrainer:
     def _run_block(self, stage: Stage, n_blocks: int, rows: np.ndarray, bar: tqdm) -> None:
         """Compare a block of images with shared conformations, then take its optimiser steps."""
         batch = self.images.batch(rows).to(self.model.device)
-        level = stage.level(self.model.renderer, n_nodes(self.config, self.model.latent_dim))
+        level = self._level(stage)
         with torch.no_grad():
             prepared = self.model.renderer.prepare(batch, level)
         contrast = self.model.contrast_prior(batch.optics_group)
         latent = candidates = None
         if stage.kind != "still":
-            encoded = self._proposals(batch)
-            candidates = compare(
-                self.model,
-                prepared,
-                max(4, round(stage.node_share * n_nodes(self.config, self.model.latent_dim))),
-                self.generator,
-                contrast,
-                encoded and EncodedImages(*(part.detach() for part in encoded)),
-                n_own_samples(self.config, self.model.latent_dim) if encoded else 0,
-            )
-            chosen = torch.multinomial(candidates.weights.cpu(), 1, generator=self.generator)[:, 0]
-            chosen = chosen.to(self.model.device)
-            latent = candidates.latent[torch.arange(len(rows), device=chosen.device), chosen]
-            update_contrast(self.model, batch.optics_group, candidates)
-            if encoded is not None:
-                self._teach_encoder(batch, candidates, self.progress.block / n_blocks)
+            candidates, latent = self._draw(stage, batch, prepared, contrast, self.progress.block / n_blocks)
         size = self.config.training.batch_size
         n_steps = math.ceil(len(rows) / size)
         for step in range(n_steps):
@@ -273,6 +261,33 @@ class MarginalTrainer:
             self.progress.sums["marginal"] = self.progress.sums.get("marginal", 0.0) - marginal
         self.progress.visits += len(rows)
         self._show(stage, bar)
+
+    def _draw(
+        self,
+        stage: Stage,
+        batch: ParticleBatch,
+        prepared: PreparedImages,
+        contrast: ContrastPrior | None,
+        fraction: float,
+    ) -> tuple[Candidates, Tensor]:
+        """Compare a block's images with conformations, and draw one latent for each with its posterior probability.
+
+        The contrasts and the encoder learn from the comparison.
+        """
+        model = self.model
+        n_own = n_own_samples(self.config, model.latent_dim)
+        encoded = None
+        if n_own > 0:
+            with torch.no_grad():
+                encoded = self.features.encode(model.encoder, batch)
+        count = max(4, round(stage.node_share * n_nodes(self.config, model.latent_dim)))
+        candidates = compare(model, prepared, count, self.generator, contrast, encoded, n_own)
+        chosen = torch.multinomial(candidates.weights.cpu(), 1, generator=self.generator)[:, 0].to(model.device)
+        update_contrast(model, batch.optics_group, candidates)
+        if encoded is not None:
+            self._set_rates(fraction)
+            teach_encoder(model.encoder, self.features, batch, candidates, self.optimiser)
+        return candidates, candidates.latent[torch.arange(len(chosen), device=model.device), chosen]
 
     def _step(self, stage, fraction, prepared, latent, contrast) -> dict[str, float]:
         """One optimiser step; stops before it if the loss is not finite."""
@@ -306,25 +321,6 @@ class MarginalTrainer:
         self.optimiser.step()
         return {name: value.item() for name, value in terms.items()} | {"total": total.item()}
 
-    def _proposals(self, batch) -> tuple[torch.Tensor, torch.Tensor] | None:
-        """The encoder's mean and log-std of the images, where it takes part."""
-        if n_own_samples(self.config, self.model.latent_dim) == 0:
-            return None
-        encoder = self.model.encoder
-        return self.features.encode(encoder, batch) if isinstance(encoder, ScoreEncoder) else encoder(batch)
-
-    def _teach_encoder(self, batch: ParticleBatch, candidates: Candidates, fraction: float) -> None:
-        """Steps of the encoder towards the weights of the candidates: the cross-entropy of q(z | image) to them."""
-        self._set_rates(fraction)
-        for _ in range(_ENCODER_STEPS):
-            proposals = EncodedImages(*self._proposals(batch))
-            loss = -(candidates.weights * proposals.log_density(candidates.latent)).sum(1).mean()
-            self.optimiser.zero_grad(set_to_none=True)
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(self.model.encoder.parameters(), _ENCODER_CLIP)
-            self.optimiser.step()
-        self.optimiser.zero_grad(set_to_none=True)
-
     def _set_rates(self, fraction: float) -> None:
         """Learning rates after a share of the stage."""
         factor = rate_factor(fraction)
@@ -351,7 +347,7 @@ class MarginalTrainer:
         self.save(self.layout.best_checkpoint)
 
     def _block_size(self, stage: Stage) -> int:
-        per_image = 3 * stage.level(self.model.renderer, n_nodes(self.config, self.model.latent_dim)).size ** 2
+        per_image = 3 * self._level(stage).size ** 2
         fitting = max(self.config.training.batch_size, _BLOCK_VALUES // per_image)
         return min(stage.block, fitting)
 
@@ -393,7 +389,7 @@ class MarginalTrainer:
             self.model,
             self.images,
             self.judges,
-            stage.level(self.model.renderer, n_nodes(self.config, self.model.latent_dim)),
+            self._level(stage),
         )
         self.model.train()
         held_out = {"marginal": -float(evidence.mean()), "total": -float(evidence.mean())}
@@ -401,8 +397,7 @@ class MarginalTrainer:
             "epoch": progress.epoch,
             "stage": stage.name,
             "resolution": round(
-                self.model.renderer.edge
-                / stage.level(self.model.renderer, n_nodes(self.config, self.model.latent_dim)).band,
+                self.model.renderer.edge / self._level(stage).band,
                 2,
             ),
             "step": progress.visits,
@@ -431,7 +426,7 @@ class MarginalTrainer:
                 shown[label] = f"{sums[name] / images:.4g}"
         bar.set_postfix(shown, refresh=False)
 
-    def _refuse_non_finite(self, stage: Stage, terms: dict[str, torch.Tensor]) -> None:
+    def _refuse_non_finite(self, stage: Stage, terms: dict[str, Tensor]) -> None:
         bad = [name for name, value in terms.items() if not torch.isfinite(value)]
         raise RunError(
             f"training stopped in stage '{stage.name}', block {self.progress.block + 1}, before the optimiser step: "
