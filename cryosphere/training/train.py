@@ -257,6 +257,6 @@ def describe_training(tried: list[dict], verdict: dict) -> list[str]:
             lines.append(f"Motion: {verdict['motion']} ({verdict['standard_errors']:.1f} standard errors).")
             for segment in verdict["segments"]:
                 lines.append(
-                    f"  {segment['name']}: {segment['motion']} ({segment['standard_errors']:.1f} standard errors)"
+                    f"  {segment['name']}: motion {segment['motion']} ({segment['standard_errors']:.1f} standard errors)"
                 )
     return lines
