@@ -71,6 +71,8 @@ _COLUMNS = {
 }
 # Columns in which the worst of several seeds stands beside the mean.
 _WITH_WORST = ("rmsd", "ratio_to_limit")
+# Columns of counts, of which the range over seeds is shown.
+_COUNTS = ("n_segments", "latent_dim")
 _WIDTH = 110
 _LEGEND = (
     "RMSD: per image, E[x | image] to the truth, Cα, no superposition, Å; limit: the Bayes limit of the set; ratio: "
@@ -78,7 +80,7 @@ _LEGEND = (
     "ARI: segments against the true bodies; in 50, in 90: images (%) whose true place along the main motion lies in "
     "their posterior's 50 % and 90 % interval; pop.: largest error of a population, points.",
     "bonds: Cα-Cα distances changed by over 0.4 Å, %; min: minutes of training and inference; segm., dim.: segments "
-    "and latent dimension of the run. Mean over seeds, the worst in brackets.",
+    "and latent dimension of the run. Mean over seeds, the worst in brackets, or the range.",
 )
 
 
@@ -207,11 +209,13 @@ def _row(name: str, seeds: list[dict[str, Any]]) -> list[str]:
 
 
 def _summary(key: str, values: list[float | None]) -> str:
-    """Mean over seeds; for the main measures also the worst of several, in brackets."""
+    """Mean over seeds; for the main measures also the worst of several, in brackets; the range of counts."""
     known = [value for value in values if value is not None]
     if not known:
         return "–"
     about = MEASURES[key]
+    if key in _COUNTS and min(known) < max(known):
+        return f"{about.text(min(known))}–{about.text(max(known))}"
     mean = about.text(sum(known) / len(known))
     return f"{mean} ({about.text(about.worst(known))})" if len(known) > 1 and key in _WITH_WORST else mean
 

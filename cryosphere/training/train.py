@@ -256,7 +256,6 @@ def describe_training(tried: list[dict], verdict: dict) -> list[str]:
         else:
             lines.append(f"Motion: {verdict['motion']} ({verdict['standard_errors']:.1f} standard errors).")
             for segment in verdict["segments"]:
-                lines.append(
-                    f"  {segment['name']}: motion {segment['motion']} ({segment['standard_errors']:.1f} standard errors)"
-                )
+                words = f"motion {segment['motion']} ({segment['standard_errors']:.1f} standard errors)"
+                lines.append(f"  {segment['name']}: {words}")
     return lines

@@ -319,6 +319,7 @@ def test_the_table_shows_means_the_worst_seed_and_the_paper():
     assert lines[2].split()[:4] == ["paper's", "preset", "7.00", "7.00"]
     assert "    not met       c-0.1\N{NO-BREAK SPACE}3.00" in lines
     assert "    met           c-0.1\N{NO-BREAK SPACE}1.00" in lines
+    assert lines[1].split()[-2:] == ["1–3", "1–3"]
     assert max(map(len, lines)) <= 130
 
 
