@@ -14,7 +14,7 @@ from cryosphere.conventions import CLASH_DISTANCE_A
 # Spread of contrasts that is always allowed for, relative to their mean.
 _LEAST_CONTRAST_SPREAD = 0.05
 # Å beyond the distance of a clash that residues are kept apart.
-_CLASH_MARGIN = 0.1
+_CLASH_MARGIN = 0.3
 
 
 def log_likelihood_ratio(
@@ -133,7 +133,7 @@ def clash(
 
     Per image the mean over its clashing pairs, 0 if it has none; then the mean over images. Pairs come from one
     k-d tree over all images of the batch, kept apart by a fourth coordinate, so the cost is that of the neighbours.
-    Positions that are not finite give NaN. With the ``nominal`` positions, the distance asked for is 4.1 Å, so that
+    Positions that are not finite give NaN. With the ``nominal`` positions, the distance asked for is 4.3 Å, so that
     what is left of an overlap stays above 4 Å, but never more than the pair has there.
     """
     if not torch.isfinite(positions).all():
