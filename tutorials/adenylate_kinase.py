@@ -74,8 +74,7 @@ print("posterior means:", run.posterior.mean.shape)
 first_three = run.conformations(particles=np.arange(3))
 print("structures of the first three particles:", first_three.shape)
 segments = run.segment_weights().argmax(1)
-begins = [0, *(np.flatnonzero(np.diff(segments)) + 1)]
-print("segments begin at residues", structure.residue_numbers[begins].tolist())
+print("residues in each segment:", np.bincount(segments).tolist())
 
 # %% [markdown]
 # ## 5. Tables, plots, structures
