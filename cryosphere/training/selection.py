@@ -21,6 +21,7 @@ from cryosphere.training.evidence import (
     simplest_good,
     still_evidence,
 )
+from cryosphere.training.folds import unfold
 from cryosphere.training.stages import Stage
 from cryosphere.training.turns import find_turn, start_turning
 
@@ -79,6 +80,8 @@ class ModelSelection:
             return self._from_fork(model, labels, model.latent_dim + 1)
         if stage.kind == "turn":
             return self._turning(stage, model)
+        if stage.kind == "unfold":
+            return self._unfolded(model)
         if stage.kind == "control":
             self.rivals = [snapshot(model)]
             patches = restored(self.fork, model).segmentation
@@ -96,6 +99,8 @@ class ModelSelection:
             return self._note_control(stage, model)
         if stage.kind == "turn":
             return self._settle("wide turn", stage, model)
+        if stage.kind == "unfold":
+            return self._settle("fold", stage, model, is_simplest=True)
         if stage.kind == "bodies":
             if stage.candidate == len(self.candidates) - 1:
                 return self._settle("segments", stage, model)
@@ -131,9 +136,10 @@ class ModelSelection:
             return model
         return with_bodies(model, labels, model.latent_dim, self.generator)
 
-    def _settle(self, what: str, stage: Stage, model: CryoSphere) -> CryoSphere:
-        """Of the rivals and the present model, simplest first, the simplest that held-out images do not miss."""
-        models = [*(restored(rival, model) for rival in self.rivals), model]
+    def _settle(self, what: str, stage: Stage, model: CryoSphere, is_simplest: bool = False) -> CryoSphere:
+        """Of the rivals, simplest first, and the present model (before or after them), the first that is good."""
+        models = [restored(rival, model) for rival in self.rivals]
+        models.insert(0 if is_simplest else len(models), model)
         level = stage.level(model.renderer)
         evidences = [held_out_evidence(one.eval(), self.images, self.judges, level) for one in models]
         floor = still_evidence(models[0], self.images, self.judges, level)
@@ -151,6 +157,14 @@ class ModelSelection:
             return None
         rival = restored(snapshot(model), model)
         if not start_turning(rival, turn, self.generator):
+            return None
+        self.rivals = [snapshot(model)]
+        return rival
+
+    def _unfolded(self, model: CryoSphere) -> CryoSphere | None:
+        """A rival whose latent runs along the motion once, if the model's runs there and back."""
+        rival = restored(snapshot(model), model).eval()
+        if not unfold(rival):
             return None
         self.rivals = [snapshot(model)]
         return rival

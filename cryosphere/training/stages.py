@@ -38,6 +38,7 @@ class Stage:
         ``still``: one structure for all images; ``latent``: the marginal likelihood; ``trial``: that, in one more
         latent dimension, kept if the held-out images gain;
         ``turn``: that from one part on a full turn, kept if the held-out images gain;
+        ``unfold``: that from a latent laid out along the motion, kept unless the held-out images lose;
         ``refine``: noise spectra and, if wanted, poses are refined, no steps.
     resolution : float, optional
         Å; None is full resolution.
@@ -58,7 +59,7 @@ class Stage:
     """
 
     name: str
-    kind: Literal["still", "latent", "trial", "merge", "bodies", "control", "refine", "turn"]
+    kind: Literal["still", "latent", "trial", "merge", "bodies", "control", "refine", "turn", "unfold"]
     resolution: float | None
     visits: int = 0
     block: int = _COARSE_BLOCK
@@ -106,6 +107,7 @@ def plan(config: Config, n_training: int, divides: bool) -> list[Stage]:
     if searches:
         stages.append(replace(opening, name="look for a wide turn", kind="turn", rate=1.0, node_share=1.0))
     stages.append(Stage("find bodies", "latent", _COARSE, _COARSE_VISITS, 512, 3.0, 0.5, _LOOSE_GEOMETRY))
+    stages.append(replace(stages[-1], name="unfold the latent", kind="unfold", rate=1.7))
     fit = Stage("fit bodies", "latent", _MIDDLE, _COARSE_VISITS, 512, 1.7, 1.0, _LOOSE_GEOMETRY)
     if divides:
         stages.append(Stage("merge what moves as one", "merge", _COARSE))

@@ -229,6 +229,13 @@ def describe_training(tried: list[dict], verdict: dict) -> list[str]:
             f"Start: {'a full turn of one part' if starts[1]['chosen'] else 'small motions'} "
             f"(held-out images, nats per image: small motions {small:.3f}, a full turn {wide:.3f})."
         )
+    folds = [item for item in tried if item["what"] == "fold"]
+    if folds:
+        straight, folded = (item["evidence"] for item in folds)
+        lines.append(
+            f"The latent ran along the motion and back; {'now' if folds[0]['chosen'] else 'not'} laid out along it "
+            f"(held-out images, nats per image: there and back {folded:.3f}, laid out {straight:.3f})."
+        )
     for what in ("merging", "segments", "latent dimension", "shuffling"):
         rows = [item for item in tried if item["what"] == what]
         if not rows:

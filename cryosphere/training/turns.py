@@ -10,7 +10,6 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from cryosphere.model.decoder import Decoder
 from cryosphere.model.losses import ContrastPrior, log_likelihood_ratio
 from cryosphere.model.renderer import Level, PreparedImages
 from cryosphere.model.vae import CryoSphere
@@ -19,6 +18,7 @@ from cryosphere.physics.motions import fit_rigid_motions, segment_centres
 from cryosphere.physics.rotations import rotmat_to_quat, rotvec_to_rotmat
 from cryosphere.records import SegmentMotions
 from cryosphere.structure.contacts import divide
+from cryosphere.training.imitation import learn_motions
 
 # Numbers of parts into which the structure is cut, each part then being tried.
 _PARTS = (2, 3, 4)
@@ -28,8 +28,8 @@ _LEAST_PART, _MOST_PART = 0.08, 0.6
 _AXES, _ANGLES, _NEAR_AXES = 20, 15, 8
 _NEAR_DEG = (15.0, 6.0)
 _IMAGES = 200
-# Latents at which the decoder learns the turn, steps and rate, and what a rotation counts in Å per unit.
-_IMITATED, _STEPS, _RATE, _ARM_A = 256, 600, 2e-2, 30.0
+# Latents at which the decoder learns the turn.
+_IMITATED = 256
 
 
 @dataclass(frozen=True)
@@ -100,24 +100,8 @@ def start_turning(model: CryoSphere, turn: Turn, generator: torch.Generator) -> 
     rotmats = torch.where(inside[:, None, None], rotmat[:, None], place[:, None])
     shifts = torch.where(inside[:, None], translation[:, None], turn.translation)
     moved = torch.einsum("bsij,sj->bsi", rotmats, centres) + shifts - centres
-    _learn(model.decoder, latent, SegmentMotions(rotmat_to_quat(rotmats), moved))
+    learn_motions(model.decoder, latent, SegmentMotions(rotmat_to_quat(rotmats), moved))
     return True
-
-
-@torch.enable_grad()
-def _learn(decoder: Decoder, latent: Float[Tensor, "sample latent"], motions: SegmentMotions) -> None:
-    """Train all layers of a decoder on motions wanted at some latents."""
-    optimiser = torch.optim.Adam(decoder.parameters(), lr=_RATE)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, _STEPS)
-    for _ in range(_STEPS):
-        found = decoder(latent)
-        turned = 1 - (found.rotation_quat * motions.rotation_quat).sum(-1) ** 2
-        moved = (found.translation - motions.translation).square().sum(-1)
-        loss = (_ARM_A**2 * turned + moved).mean()
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-        schedule.step()
 
 
 def _measured(turn: Turn, model: CryoSphere, prepared: PreparedImages, contrast: ContrastPrior | None) -> Turn:

@@ -8,6 +8,7 @@ from scipy.spatial.transform import Rotation
 from cryosphere.config_files import parse_config
 from cryosphere.io.star import read_particles
 from cryosphere.io.structures import read_structure
+from cryosphere.model.latents import prior_nodes
 from cryosphere.model.regrouping import merging_path, with_bodies
 from cryosphere.model.vae import CryoSphere
 from cryosphere.particles.dataset import ParticleImages
@@ -16,6 +17,8 @@ from cryosphere.records import SegmentMotions
 from cryosphere.runs.run import Run
 from cryosphere.structure.placement import place
 from cryosphere.training import stages
+from cryosphere.training.imitation import learn_motions
+from cryosphere.training.selection import ModelSelection
 from cryosphere.training.train import train
 from cryosphere.training.turns import find_turn, start_turning
 from tests.particle_sets import ARM, marginal_configuration, swinging_arm, write_particle_set
@@ -104,6 +107,26 @@ def test_the_search_finds_the_arm_and_its_axis(still, degrees):
     points = model.nominal_positions[turn.residues]
     expected = points @ rotmat.transpose(1, 2) + translation[:, None]
     assert rmsd(decoded[:, turn.residues], expected) < 3
+
+
+def test_a_latent_that_goes_there_and_back_is_laid_out_unless_images_lose(still, degrees):
+    generator = torch.Generator().manual_seed(0)
+    model, images = still
+    model = with_bodies(model, BODIES, 1, generator).eval()
+    latent = prior_nodes(256, 1)
+    there_and_back = torch.special.ndtri(2 * (torch.special.ndtr(latent) - 0.5).abs())
+    learn_motions(model.decoder, latent, swung(model, there_and_back, degrees)[0])
+    selection = ModelSelection(images, np.arange(200), np.arange(200), generator)
+    stage = next(stage for stage in stages.plan(model.config, 200, divides=True) if stage.kind == "unfold")
+    straight = selection.begin(stage, model)
+    assert selection.end(stage, straight) is straight
+    spoiled = selection.begin(stage, model)
+    with torch.no_grad():
+        spoiled.decoder.network[-1].weight.zero_()
+    kept = selection.end(stage, spoiled)
+    assert torch.equal(kept.decode(latent), model.decode(latent))
+    assert [item["chosen"] for item in selection.tried] == [True, False, False, True]
+    assert selection.begin(stage, straight) is None
 
 
 def test_the_turn_is_learned_from_images(learned, degrees):

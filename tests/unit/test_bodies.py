@@ -4,16 +4,20 @@ import numpy as np
 import pytest
 import torch
 from scipy.spatial.transform import Rotation
+from scipy.stats import norm
 
 from cryosphere.config_files import parse_config
 from cryosphere.model.bodies import BodySegmentation
 from cryosphere.model.decoder import Decoder
 from cryosphere.model.division import make_segmentation
+from cryosphere.model.latents import prior_nodes
 from cryosphere.model.regrouping import merging_path, shuffled_bodies, with_bodies
 from cryosphere.model.vae import CryoSphere
 from cryosphere.physics.motions import fit_rigid_motions
 from cryosphere.records import SegmentMotions
 from cryosphere.structure.contacts import contact_graph
+from cryosphere.training.folds import unfold
+from cryosphere.training.imitation import learn_motions
 from tests.particle_sets import ARM, two_arms
 
 BOX, PIXEL = 24, 4.0
@@ -36,20 +40,25 @@ def arms_model(labels, tmp_path, **model):
 def swing_second_half(model, degrees=30.0):
     """Let the bodies that hold most of the second arm turn together about the origin by up to some degrees."""
     z = torch.randn(256, 1, generator=torch.Generator().manual_seed(2))
+    model.decoder.imitate(z, swing(model, degrees * np.tanh(z[:, 0].numpy())), damping=1e-6)
+    return model
+
+
+def swing(model, degrees):
+    """Motions in which the bodies that hold most of the second arm turn together about the origin."""
     labels = model.segmentation.labels()
-    turn = Rotation.from_rotvec(np.radians(degrees) * np.outer(np.tanh(z[:, 0].numpy()), [1, 0, 0]))
+    turn = Rotation.from_rotvec(np.outer(np.radians(degrees), [1, 0, 0]))
     rotmat = torch.tensor(turn.as_matrix(), dtype=torch.float32)
     quat = torch.tensor(turn.as_quat(scalar_first=True), dtype=torch.float32)
-    still = torch.tensor([1.0, 0, 0, 0]).expand(256, 4)
+    still = torch.tensor([1.0, 0, 0, 0]).expand(len(quat), 4)
     quats, translations = [], []
     for body in range(model.segmentation.n_segments):
         rows = np.flatnonzero(labels == body)
         centre = model.nominal_positions[rows].mean(0)
         moves = rows.mean() >= ARM
         quats.append(quat if moves else still)
-        translations.append(rotmat @ centre - centre if moves else torch.zeros(256, 3))
-    model.decoder.imitate(z, SegmentMotions(torch.stack(quats, 1), torch.stack(translations, 1)), damping=1e-6)
-    return model
+        translations.append(rotmat @ centre - centre if moves else torch.zeros(len(quat), 3))
+    return SegmentMotions(torch.stack(quats, 1), torch.stack(translations, 1))
 
 
 def test_inside_a_body_weights_are_exactly_one_and_the_border_is_soft():
@@ -166,3 +175,31 @@ def test_named_regions_are_divided_on_their_own_and_the_rest_is_fixed(tmp_path):
     bodies = make_segmentation(two_arms(), config.segments)
     labels = bodies.labels()
     assert np.all(labels[:4] == -1) and np.all(labels[34:] == -1) and set(labels[4:34]) == {0, 1, 2}
+
+
+def learned(tmp_path, angle):
+    """Two arms of which the second turns by an angle (degrees), a function of the latent."""
+    model = arms_model(np.repeat([0, 1], ARM), tmp_path)
+    z = prior_nodes(256, 1)
+    learn_motions(model.decoder, z, swing(model, angle(z[:, 0].numpy())))
+    return model
+
+
+def test_a_folded_latent_is_laid_out_along_the_motion(tmp_path):
+    model = learned(tmp_path, lambda z: 60 * (2 * norm.cdf(np.abs(z)) - 1) - 30)
+    latent = prior_nodes(200, 1)
+    before = model.decode(latent).detach()
+    assert unfold(model)
+    after = model.decode(latent).detach()
+    order = torch.argsort(latent[:, 0].abs())  # where the structures were, from one end of the motion to the other
+    rmsd = [(after - before[rows]).square().sum(2).mean(1).sqrt().max() for rows in (order, order.flip(0))]
+    assert min(rmsd) < 1.0 < 10 < max(rmsd)
+    assert not unfold(model)
+
+
+@pytest.mark.parametrize("angle", [lambda z: 20 * z, lambda z: 40 * np.tanh(8 * (z - 0.5))], ids=["path", "two states"])
+def test_what_is_not_folded_stays(tmp_path, angle):
+    model = learned(tmp_path, angle)
+    before = [value.clone() for value in model.decoder.parameters()]
+    assert not unfold(model)
+    assert all(torch.equal(*pair) for pair in zip(before, model.decoder.parameters(), strict=True))
