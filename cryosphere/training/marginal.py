@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import math
-import sys
 import time
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,25 +12,17 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from cryosphere.config import Config
-from cryosphere.config_files import dump_config
-from cryosphere.errors import RunError
 from cryosphere.inference.poses import refine_poses
 from cryosphere.model.losses import ContrastPrior
 from cryosphere.model.mixture import Candidates, compare
 from cryosphere.model.renderer import Level, PreparedImages
-from cryosphere.model.vae import CryoSphere
-from cryosphere.particles.dataset import ParticleImages
-from cryosphere.particles.selection import training_rows
 from cryosphere.records import ParticleBatch
-from cryosphere.runs.checkpoints import load_checkpoint, save_checkpoint
-from cryosphere.runs.layout import RunLayout
 from cryosphere.training.contrast import update_contrast
 from cryosphere.training.encoding import FeatureCache, prepare_encoder, teach_encoder
 from cryosphere.training.evidence import held_out_evidence, residual_noise, segment_support, still_evidence
-from cryosphere.training.metrics import EventWriter, MetricsFile
 from cryosphere.training.selection import ModelSelection, restored, snapshot
 from cryosphere.training.stages import Stage, n_nodes, n_own_samples, plan, rate_factor
+from cryosphere.training.trainer import Trainer, make_optimiser
 
 # Held-out images that decide between models; training images stand in where none are held out.
 _MOST_JUDGES = 1000
@@ -72,84 +62,46 @@ class Progress:
     verdict: dict[str, Any] = field(default_factory=dict)
 
 
-class MarginalTrainer:
-    """Train a model on the marginal likelihood of the rows that are not held out.
+class MarginalTrainer(Trainer):
+    """Train a model on the marginal likelihood, stage by stage.
 
     In a block of images, conformations at latents spread over the prior are compared with every image; the gradient
     of ``log Σ_k π_k p(y | z_k)`` is then taken, image by image, at one conformation drawn with its posterior
     probability, which has that gradient as its expectation.
-
-    Parameters
-    ----------
-    model : CryoSphere
-        On the device to train on.
-    images : ParticleImages
-    config : Config
-    layout : RunLayout
-        Of a folder that exists.
-    fingerprint : str
-        Of the inputs, stored in every checkpoint.
-    show_progress : bool
-        Progress bar on stderr.
     """
 
-    def __init__(
-        self,
-        model: CryoSphere,
-        images: ParticleImages,
-        config: Config,
-        layout: RunLayout,
-        fingerprint: str,
-        show_progress: bool = True,
-    ) -> None:
-        self.model, self.images, self.config, self.layout = model, images, config, layout
-        self.fingerprint, self.show_progress = fingerprint, show_progress
-        self.training_rows, self.held_out_rows = training_rows(images.table, config)
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
         judges = self.held_out_rows if len(self.held_out_rows) else self.training_rows
         spread = np.linspace(0, len(judges) - 1, min(len(judges), _MOST_JUDGES)).astype(int)
         self.judges = judges[np.unique(spread)]
-        model.n_training = len(self.training_rows)
-        segments = config.segments
+        segments = self.config.segments
         divides = segments.n_segments == "auto" and not segments.regions and segments.method != "chain"
-        self.stages = plan(config, len(self.training_rows), divides)
-        self.generator = torch.Generator().manual_seed(config.start_seed)
+        self.stages = plan(self.config, len(self.training_rows), divides)
         self.progress = Progress()
-        self.selection = ModelSelection(images, self.judges, self.training_rows, self.generator)
+        self.selection = ModelSelection(self.images, self.judges, self.training_rows, self.generator)
         self.best: dict[str, Any] | None = None
-        self.features = FeatureCache(images.table.n_particles)
-        self.optimiser: torch.optim.Optimizer | None = None
-        self.metrics = MetricsFile(layout.metrics)
-        self.events: EventWriter | None = None
+        self.features = FeatureCache(self.images.table.n_particles)
         self._order: tuple[int, np.ndarray] | None = None
         self._last_saved = time.monotonic()
 
-    def train(self) -> Progress:
-        """Run the stages that are left.
+    def _visits(self) -> tuple[int, int]:
+        return self.progress.visits, sum(stage.visits for stage in self.stages)
 
-        Raises
-        ------
-        RunError
-            A loss term is not finite; the last checkpoint is from before.
-        """
-        self.metrics.keep_until(self.progress.epoch)
-        self.events = EventWriter(self.layout.tensorboard) if self.config.output.tensorboard else None
-        total = sum(stage.visits for stage in self.stages)
-        with tqdm(
-            total=total,
-            initial=min(self.progress.visits, total),
-            desc="train",
-            unit="image",
-            disable=not self.show_progress,
-            mininterval=0.5 if sys.stderr.isatty() else 20.0,
-            dynamic_ncols=True,
-        ) as bar:
-            while self.progress.stage < len(self.stages):
-                self._run_stage(self.stages[self.progress.stage], bar)
+    def _run(self, bar: tqdm) -> None:
+        while self.progress.stage < len(self.stages):
+            self._run_stage(self.stages[self.progress.stage], bar)
         if not self.progress.verdict:
             self._judge()
-        if self.events is not None:
-            self.events.close()
-        return self.progress
+
+    def _judge(self) -> None:
+        """Last words: what the held-out images say of the motion; without support the model is made still."""
+        self.model.eval()
+        self._refine_poses(self.model.renderer.level(n_conformations=_MOST_NODES))
+        with self.images.uncorrected():  # poses fitted to the moving model would speak for it
+            self.progress.verdict = segment_support(self.model, self.images, self.judges)
+        self.save()
+        self.save(self.layout.best_checkpoint)
 
     def _run_stage(self, stage: Stage, bar: tqdm) -> None:
         bar.set_description(stage.name)
@@ -285,14 +237,14 @@ class MarginalTrainer:
         chosen = torch.multinomial(candidates.weights.cpu(), 1, generator=self.generator)[:, 0].to(model.device)
         update_contrast(model, batch.optics_group, candidates)
         if encoded is not None:
-            self._set_rates(fraction)
+            self._set_rates(rate_factor(fraction))
             teach_encoder(model.encoder, self.features, batch, candidates, self.optimiser)
         return candidates, candidates.latent[torch.arange(len(chosen), device=model.device), chosen]
 
     def _step(self, stage, fraction, prepared, latent, contrast) -> dict[str, float]:
         """One optimiser step; stops before it if the loss is not finite."""
         model, config = self.model, self.config
-        self._set_rates(fraction)
+        self._set_rates(rate_factor(fraction))
         weights = model.segmentation.weights(model.segmentation.sample(self.generator))
         if latent is None:
             start = torch.zeros(1, model.latent_dim, device=model.device)
@@ -311,21 +263,11 @@ class MarginalTrainer:
             "continuity": stage.geometry * continuity,
             "clash": stage.geometry * clash,
         }
-        total = sum(terms.values())
-        if not torch.isfinite(total):
-            self._refuse_non_finite(stage, terms)
-        self.optimiser.zero_grad(set_to_none=True)
-        total.backward()
-        if config.training.gradient_clip is not None:
-            torch.nn.utils.clip_grad_norm_(model.decoder.parameters(), config.training.gradient_clip)
-        self.optimiser.step()
-        return {name: value.item() for name, value in terms.items()} | {"total": total.item()}
-
-    def _set_rates(self, fraction: float) -> None:
-        """Learning rates after a share of the stage."""
-        factor = rate_factor(fraction)
-        for group in self.optimiser.param_groups:
-            group["lr"] = group["base_lr"] * factor
+        terms["total"] = sum(terms.values())
+        if not torch.isfinite(terms["total"]):
+            self._refuse_non_finite(terms, f"in stage '{stage.name}', block {self.progress.block + 1}")
+        self._descend(terms["total"], model.decoder.parameters())
+        return {name: value.item() for name, value in terms.items()}
 
     def _refine_noise_and_poses(self, level: Level) -> None:
         self.model.eval()
@@ -336,15 +278,6 @@ class MarginalTrainer:
     def _refine_poses(self, level: Level) -> None:
         if self.config.particles.refine_poses:
             refine_poses(self.model, self.images, level, self.config.particles, self.show_progress)
-
-    def _judge(self) -> None:
-        """Last words: what the held-out images say of the motion; without support the model is made still."""
-        self.model.eval()
-        self._refine_poses(self.model.renderer.level(n_conformations=_MOST_NODES))
-        with self.images.uncorrected():  # poses fitted to the moving model would speak for it
-            self.progress.verdict = segment_support(self.model, self.images, self.judges)
-        self.save()
-        self.save(self.layout.best_checkpoint)
 
     def _block_size(self, stage: Stage) -> int:
         per_image = 3 * self._level(stage).size ** 2
@@ -373,12 +306,7 @@ class MarginalTrainer:
             "segmentation": 0.0 if stage.kind == "still" else training.segmentation_learning_rate * stage.segment_rate,
             "encoder": training.learning_rate,
         }
-        return torch.optim.Adam(
-            [
-                {"params": list(getattr(model, name).parameters()), "lr": rate, "base_lr": rate}
-                for name, rate in rates.items()
-            ]
-        )
+        return make_optimiser(model, rates)
 
     def _record(self, stage: Stage) -> None:
         """Append what the stage, or an epoch of it, came to."""
@@ -411,8 +339,6 @@ class MarginalTrainer:
         }
         progress.sums, progress.images, progress.seconds = {}, 0, 0.0
         self.metrics.append(record)
-        if self.events is not None:
-            self.events.write(record)
         if stage.is_round:
             if progress.best_loss is None or held_out["total"] < progress.best_loss:
                 progress.best_loss, progress.best_epoch = held_out["total"], progress.epoch
@@ -426,61 +352,23 @@ class MarginalTrainer:
                 shown[label] = f"{sums[name] / images:.4g}"
         bar.set_postfix(shown, refresh=False)
 
-    def _refuse_non_finite(self, stage: Stage, terms: dict[str, Tensor]) -> None:
-        bad = [name for name, value in terms.items() if not torch.isfinite(value)]
-        raise RunError(
-            f"training stopped in stage '{stage.name}', block {self.progress.block + 1}, before the optimiser step: "
-            f"{', '.join(bad) or 'the loss'} is not finite; try a smaller training.learning_rate."
-        )
-
-    def save(self, path: Path | None = None) -> None:
-        """Write a checkpoint, by default the one to resume from."""
-        save_checkpoint(path or self.layout.last_checkpoint, self.state())
-
     def state(self) -> dict[str, Any]:
         """Everything that training depends on from here on."""
         return {
-            **snapshot(self.model),
-            "optimiser": self.optimiser and self.optimiser.state_dict(),
-            "generator": self.generator.get_state(),
-            "config": dump_config(self.config),
-            "fingerprint": self.fingerprint,
+            **super().state(),
             "best": self.best,
             "noise_power": self.images.noise_power,
             "pose_rotvec": self.images.pose_rotvec,
             "pose_shift": self.images.pose_shift,
             **self.selection.state(),
-            **vars(self.progress),
         }
 
-    def resume(self) -> None:
-        """Continue from the run folder's last checkpoint.
-
-        Raises
-        ------
-        RunError
-            There is none, or it belongs to other inputs.
-        """
-        state = load_checkpoint(self.layout.last_checkpoint)
-        if state.get("fingerprint") != self.fingerprint:
-            raise RunError(
-                f"{self.layout.last_checkpoint}: was made from other inputs than the particles and structure given now "
-                "(their contents differ); resume with the same files, or train into a new folder."
-            )
-        if not vars(self.progress).keys() <= state.keys():
-            raise RunError(
-                f"{self.layout.last_checkpoint}: was made by another version of cryoSPHERE, which cannot be resumed; "
-                "train into a new folder."
-            )
-        self.progress = Progress(**{name: state[name] for name in vars(self.progress)})
+    def _take_over(self, state: dict[str, Any]) -> None:
         self.selection.load(state)
         self.best = state["best"]
         self.model = restored(state, self.model)
         if state["optimiser"] is not None:
             self.optimiser = self._make_optimiser(self.stages[self.progress.stage])
             self.optimiser.load_state_dict(state["optimiser"])
-        self.generator.set_state(state["generator"])
         self.images.noise_power = state["noise_power"]
         self.images.pose_rotvec, self.images.pose_shift = state["pose_rotvec"], state["pose_shift"]
-        for stray in self.layout.last_checkpoint.parent.glob(".*.partial*"):
-            stray.unlink()  # half-written when the run was killed

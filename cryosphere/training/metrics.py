@@ -13,39 +13,38 @@ from cryosphere.io.atomic import atomic_output
 from cryosphere.runs.tables import read_metrics
 
 
-class MetricsFile:
-    """One JSON object per finished epoch, appended and flushed to disk at once."""
+class Metrics:
+    """One JSON object per finished epoch or stage, appended and flushed to disk at once; TensorBoard scalars beside.
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    Parameters
+    ----------
+    path : Path
+        Of the JSON lines.
+    events : Path, optional
+        Folder of the TensorBoard events; without it, or where tensorboard is not installed, there are none.
+    """
 
-    def keep_until(self, epoch: int) -> None:
+    def __init__(self, path: Path, events: Path | None) -> None:
+        self.path, self.events = path, events
+        self._writer = None
+
+    def open(self, epoch: int) -> None:
         """Drop records after ``epoch`` and any line cut short by a kill, so that the file continues seamlessly."""
         kept = [record for record in read_metrics(self.path) if record["epoch"] <= epoch]
         with atomic_output(self.path, overwrite=True) as temporary:
             temporary.write_text("".join(json.dumps(record) + "\n" for record in kept))
+        if self.events is not None and importlib.util.find_spec("tensorboard") is not None:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                from torch.utils.tensorboard import SummaryWriter
+            self._writer = SummaryWriter(str(self.events))
 
     def append(self, record: dict[str, Any]) -> None:
-        """Add the record of an epoch."""
+        """Add a record: ``epoch``, the terms ``train`` and ``held_out`` (or None), ``learning_rate``, and more."""
         with open(self.path, "a") as file:
             file.write(json.dumps(record) + "\n")
             file.flush()
             os.fsync(file.fileno())
-
-
-class EventWriter:
-    """TensorBoard scalars, one step per epoch; does nothing where tensorboard is not installed."""
-
-    def __init__(self, folder: Path) -> None:
-        self._writer = None
-        if importlib.util.find_spec("tensorboard") is not None:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                from torch.utils.tensorboard import SummaryWriter
-            self._writer = SummaryWriter(str(folder))
-
-    def write(self, record: dict[str, Any]) -> None:
-        """Write the loss terms and rates of an epoch."""
         if self._writer is None:
             return
         for group in ("train", "held_out"):

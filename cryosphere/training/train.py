@@ -26,9 +26,10 @@ from cryosphere.runs.run import Run
 from cryosphere.runs.tables import read_metrics, save_table
 from cryosphere.structure.placement import place
 from cryosphere.training.contrast import check_contrast
+from cryosphere.training.elbo import ElboTrainer, convergence
 from cryosphere.training.encoding import prepare_encoder
 from cryosphere.training.marginal import MarginalTrainer
-from cryosphere.training.trainer import Trainer, convergence
+from cryosphere.training.trainer import Trainer
 
 # Under so many particles the user is told what to expect.
 _FEW_PARTICLES = 500
@@ -87,9 +88,9 @@ def train(
     images = ParticleImages(table, model.mask_radius, config.particles.invert)
     model.to(chosen_device)
     say(check_contrast(model, images, config.particles.invert))
-    kind = MarginalTrainer if config.loss.objective == "marginal" else Trainer
+    kind = MarginalTrainer if config.loss.objective == "marginal" else ElboTrainer
     trainer = kind(model, images, config, layout, fingerprint, show_progress)
-    if isinstance(trainer, Trainer):
+    if isinstance(trainer, ElboTrainer):
         prepare_encoder(model, images, trainer.training_rows, model.nominal_sites)
     if resume:
         trainer.resume()
@@ -174,7 +175,7 @@ def _write_inputs(layout: RunLayout, config: Config, table: ParticleTable) -> No
         temporary.write_text(dump_config(config))
 
 
-def _announce(trainer: Trainer | MarginalTrainer, device: str, say: Callable[[str], None]) -> None:
+def _announce(trainer: Trainer, device: str, say: Callable[[str], None]) -> None:
     table, config, model = trainer.images.table, trainer.config, trainer.model
     say(
         f"{table.n_particles} particles of {table.box_size} px at {table.pixel_size:.4g} Å/px; "
@@ -201,7 +202,7 @@ def _announce(trainer: Trainer | MarginalTrainer, device: str, say: Callable[[st
         say(f"Resuming after epoch {trainer.progress.epoch}, step {trainer.progress.step}.")
 
 
-def _summarise(trainer: Trainer | MarginalTrainer, say: Callable[[str], None]) -> None:
+def _summarise(trainer: Trainer, say: Callable[[str], None]) -> None:
     if isinstance(trainer, MarginalTrainer):
         for line in describe_training(trainer.selection.tried, trainer.progress.verdict):
             say(line)

@@ -1,62 +1,33 @@
-"""The training loop: ``train → _run_epoch → _step``, with checkpoints from which it continues bit for bit."""
+"""What both trainers share: rows, optimiser steps, metrics, and checkpoints from which they continue bit for bit."""
 
 from __future__ import annotations
 
-import math
 import sys
-import time
-from dataclasses import asdict, dataclass, field
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import numpy as np
 import torch
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from cryosphere.config import Config
 from cryosphere.config_files import dump_config
 from cryosphere.errors import RunError
-from cryosphere.model.encoder import FreeLatents
 from cryosphere.model.vae import CryoSphere
 from cryosphere.particles.dataset import ParticleImages
 from cryosphere.particles.selection import training_rows
-from cryosphere.records import LossTerms, ParticleBatch
 from cryosphere.runs.checkpoints import load_checkpoint, save_checkpoint
 from cryosphere.runs.layout import RunLayout
-from cryosphere.training.metrics import EventWriter, MetricsFile
-from cryosphere.training.schedules import kl_weights, learning_rate_factor
-
-# Held-out images of a run with free latents take the best of this many training latents.
-_FREE_CANDIDATES = 16
-_USUAL_EPOCHS = 30
-_TERM_LABELS = {
-    "total": "loss",
-    "data": "data",
-    "kl_latent": "KL z",
-    "kl_segmentation": "KL seg",
-    "continuity": "cont",
-    "clash": "clash",
-}
+from cryosphere.training.metrics import Metrics
 
 
-@dataclass
-class Progress:
-    """Where training stands; together with weights, optimiser and generator it is the whole state.
+class Trainer(ABC):
+    """Trains a model on the rows that are not held out.
 
-    ``epoch`` counts finished epochs, ``step`` the finished steps of the one that is running, ``sums`` its loss terms
-    summed over images.
-    """
-
-    epoch: int = 0
-    step: int = 0
-    sums: dict[str, float] = field(default_factory=dict)
-    images: int = 0
-    best_epoch: int | None = None
-    best_loss: float | None = None
-
-
-class Trainer:
-    """Train a model on the rows that are not held out.
+    ``progress`` is a dataclass of plain values; together with weights, optimiser and generator it is the whole state.
 
     Parameters
     ----------
@@ -72,6 +43,9 @@ class Trainer:
         Progress bar on stderr.
     """
 
+    progress: Any
+    optimiser: torch.optim.Optimizer | None = None
+
     def __init__(
         self,
         model: CryoSphere,
@@ -82,146 +56,64 @@ class Trainer:
         show_progress: bool = True,
     ) -> None:
         self.model, self.images, self.config, self.layout = model, images, config, layout
-        self.fingerprint = fingerprint
-        self.show_progress = show_progress
-        training = config.training
+        self.fingerprint, self.show_progress = fingerprint, show_progress
         self.training_rows, self.held_out_rows = training_rows(images.table, config)
-        self.batch_size = min(training.batch_size, len(self.training_rows))
-        self.epochs = training.epochs or _USUAL_EPOCHS
-        self.steps_per_epoch = math.ceil(len(self.training_rows) / self.batch_size)
         model.n_training = len(self.training_rows)
-        self.optimiser = _make_optimiser(model, config)
         self.generator = torch.Generator().manual_seed(config.start_seed)
-        self.progress = Progress()
-        self.metrics = MetricsFile(layout.metrics)
-        self.events: EventWriter | None = None
+        self.metrics = Metrics(layout.metrics, layout.tensorboard if config.output.tensorboard else None)
 
-    def train(self) -> Progress:
-        """Run the epochs that are left.
+    def train(self) -> Any:
+        """Do what is left; returns the progress.
 
         Raises
         ------
         RunError
             A loss term is not finite; the last checkpoint is from before.
         """
-        self.metrics.keep_until(self.progress.epoch)
-        self.events = EventWriter(self.layout.tensorboard) if self.config.output.tensorboard else None
-        with self._progress_bar() as bar:
-            while self.progress.epoch < self.epochs:
-                self._run_epoch(bar)
-        if self.events is not None:
-            self.events.close()
+        self.metrics.open(self.progress.epoch)
+        done, total = self._visits()
+        with tqdm(
+            total=total,
+            initial=min(done, total),
+            desc="train",
+            unit="image",
+            disable=not self.show_progress,
+            mininterval=0.5 if sys.stderr.isatty() else 20.0,
+            dynamic_ncols=True,
+        ) as bar:
+            self._run(bar)
+        self.metrics.close()
         return self.progress
 
-    def _run_epoch(self, bar: tqdm) -> None:
-        """One pass over the training rows, from the step where it stands, then the held-out loss and a checkpoint."""
-        self.model.train()
-        started = last_saved = time.monotonic()
-        first_step = self.progress.step
-        order = self._epoch_order()
-        for step in range(first_step, self.steps_per_epoch):
-            rows = order[step * self.batch_size : (step + 1) * self.batch_size]
-            batch = self.images.batch(rows).to(self.model.device)
-            self._count(self._step(batch), len(rows), bar)
-            if time.monotonic() - last_saved > 60 * self.config.training.checkpoint_minutes:
-                self.save()
-                last_saved = time.monotonic()
-        seconds = time.monotonic() - started
-        images_per_second = (self.steps_per_epoch - first_step) * self.batch_size / max(seconds, 1e-9)
-        self._finish_epoch(images_per_second, seconds)
+    @abstractmethod
+    def _visits(self) -> tuple[int, int]:
+        """Images seen, and to be seen in all."""
 
-    def _step(self, batch: ParticleBatch) -> LossTerms:
-        """One optimiser step; stops before it if the loss is not finite."""
-        fraction = self._fraction()
-        factor = learning_rate_factor(self.config.training.lr_schedule, fraction, self.config.training.lr_milestones)
+    @abstractmethod
+    def _run(self, bar: tqdm) -> None:
+        """Train from where the progress stands."""
+
+    def _set_rates(self, factor: float) -> None:
+        """Learning rates as a factor of each group's own."""
         for group in self.optimiser.param_groups:
             group["lr"] = group["base_lr"] * factor
-        weights = kl_weights(self.config.loss.kl_schedule, fraction)
-        terms = self.model.loss(batch, weights, self.generator)
-        if not torch.isfinite(terms.total):
-            self._refuse_non_finite(terms)
+
+    def _descend(self, loss: Tensor, clipped: Iterable[nn.Parameter]) -> None:
+        """One optimiser step, with the gradient of some parameters clipped."""
         self.optimiser.zero_grad(set_to_none=True)
-        terms.total.backward()
+        loss.backward()
         if self.config.training.gradient_clip is not None:
-            torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.training.gradient_clip)
+            torch.nn.utils.clip_grad_norm_(clipped, self.config.training.gradient_clip)
         self.optimiser.step()
-        return terms
 
-    def _fraction(self) -> float:
-        """Share of the planned optimiser steps that is done."""
-        done = self.progress.epoch * self.steps_per_epoch + self.progress.step
-        return done / (self.epochs * self.steps_per_epoch)
-
-    def _epoch_order(self) -> np.ndarray:
-        """Training rows in the order of this epoch, a function of seed and epoch alone."""
-        generator = np.random.default_rng([self.config.training.seed, self.progress.epoch])
-        return generator.permutation(self.training_rows)
-
-    def _count(self, terms: LossTerms, n_images: int, bar: tqdm) -> None:
-        sums = self.progress.sums
-        for name, value in terms.as_dict().items():
-            sums[name] = sums.get(name, 0.0) + n_images * value.item()
-        self.progress.images += n_images
-        self.progress.step += 1
-        bar.update(n_images)
-        shown = {label: f"{sums[name] / self.progress.images:.4g}" for name, label in _TERM_LABELS.items()}
-        bar.set_postfix(epoch=f"{self.progress.epoch + 1}/{self.epochs}", **shown, refresh=False)
-
-    def _finish_epoch(self, images_per_second: float, seconds: float) -> None:
-        progress = self.progress
-        progress.epoch += 1
-        held_out = self.held_out_terms()
-        record = {
-            "epoch": progress.epoch,
-            "step": progress.epoch * self.steps_per_epoch,
-            "learning_rate": self.optimiser.param_groups[0]["lr"],
-            "train": {name: value / progress.images for name, value in progress.sums.items()},
-            "held_out": held_out,
-            "images_per_second": round(images_per_second, 1),
-            "seconds": round(seconds, 2),
-        }
-        progress.step, progress.sums, progress.images = 0, {}, 0
-        is_best = held_out is not None and (progress.best_loss is None or held_out["total"] < progress.best_loss)
-        if is_best:
-            progress.best_epoch, progress.best_loss = progress.epoch, held_out["total"]
-        self.metrics.append(record)
-        if self.events is not None:
-            self.events.write(record)
-        if is_best:
-            self.save(self.layout.best_checkpoint)
-        self.save()
-
-    @torch.no_grad()
-    def held_out_terms(self) -> dict[str, float] | None:
-        """Mean loss terms over the held-out images at full KL weights, without sampling; None if there are none."""
-        if len(self.held_out_rows) == 0:
-            return None
-        self.model.eval()
-        sums: dict[str, float] = {}
-        for start in range(0, len(self.held_out_rows), self.batch_size):
-            rows = self.held_out_rows[start : start + self.batch_size]
-            batch = self.images.batch(rows).to(self.model.device)
-            terms = self.model.held_out_loss(batch, *self._held_out_latents(batch))
-            for name, value in terms.as_dict().items():
-                sums[name] = sums.get(name, 0.0) + len(rows) * value.item()
-        return {name: value / len(self.held_out_rows) for name, value in sums.items()}
-
-    def _held_out_latents(self, batch: ParticleBatch) -> tuple[torch.Tensor, torch.Tensor]:
-        """Latent posteriors of images that were not trained on."""
-        if not isinstance(self.model.encoder, FreeLatents):
-            return self.model.encoder(batch)
-        count = min(_FREE_CANDIDATES, len(self.training_rows))
-        chosen = self.training_rows[np.linspace(0, len(self.training_rows) - 1, count).astype(int)]
-        mean, log_std = self.model.encoder.mean[chosen], self.model.encoder.log_std[chosen]
-        best = self.model.log_likelihoods(batch, self.model.decode_sites(mean)).argmax(1)
-        return mean[best], log_std[best]
-
-    def _refuse_non_finite(self, terms: LossTerms) -> None:
-        bad = [name for name, value in terms.as_dict().items() if not torch.isfinite(value) and name != "total"]
-        raise RunError(
-            f"training stopped at epoch {self.progress.epoch + 1}, step {self.progress.step + 1}, before the "
-            f"optimiser step: {', '.join(bad) or 'the loss'} is not finite; try a smaller training.learning_rate."
-        )
+    def _refuse_non_finite(self, terms: dict[str, Tensor], place: str) -> None:
+        """Stop if a loss term is not finite."""
+        bad = [name for name, value in terms.items() if not torch.isfinite(value)]
+        if bad:
+            raise RunError(
+                f"training stopped {place}, before the optimiser step: {', '.join(bad)} is not finite; try a smaller "
+                "training.learning_rate."
+            )
 
     def save(self, path: Path | None = None) -> None:
         """Write a checkpoint, by default the one to resume from."""
@@ -232,7 +124,7 @@ class Trainer:
         return {
             "model": self.model.state_dict(),
             "architecture": asdict(self.model.architecture),
-            "optimiser": self.optimiser.state_dict(),
+            "optimiser": self.optimiser and self.optimiser.state_dict(),
             "generator": self.generator.get_state(),
             "config": dump_config(self.config),
             "fingerprint": self.fingerprint,
@@ -245,7 +137,7 @@ class Trainer:
         Raises
         ------
         RunError
-            There is none, or it belongs to other inputs.
+            There is none, or it belongs to other inputs or to another version.
         """
         state = load_checkpoint(self.layout.last_checkpoint)
         if state.get("fingerprint") != self.fingerprint:
@@ -253,53 +145,27 @@ class Trainer:
                 f"{self.layout.last_checkpoint}: was made from other inputs than the particles and structure given now "
                 "(their contents differ); resume with the same files, or train into a new folder."
             )
-        self.model.load_state_dict(state["model"])
-        self.optimiser.load_state_dict(state["optimiser"])
+        if not vars(self.progress).keys() <= state.keys():
+            raise RunError(
+                f"{self.layout.last_checkpoint}: was made by another version of cryoSPHERE, which cannot be resumed; "
+                "train into a new folder."
+            )
+        self.progress = type(self.progress)(**{name: state[name] for name in vars(self.progress)})
         self.generator.set_state(state["generator"])
-        self.progress = Progress(**{name: state[name] for name in vars(self.progress)})
+        self._take_over(state)
         for stray in self.layout.last_checkpoint.parent.glob(".*.partial*"):
             stray.unlink()  # half-written when the run was killed
 
-    def _progress_bar(self) -> tqdm:
-        done = self.progress.epoch * len(self.training_rows) + self.progress.images
-        return tqdm(
-            total=self.epochs * len(self.training_rows),
-            initial=done,
-            desc="train",
-            unit="image",
-            disable=not self.show_progress,
-            mininterval=0.5 if sys.stderr.isatty() else 20.0,
-            dynamic_ncols=True,
-        )
+    @abstractmethod
+    def _take_over(self, state: dict[str, Any]) -> None:
+        """Restore model, optimiser and whatever else :meth:`state` kept."""
 
 
-def _make_optimiser(model: CryoSphere, config: Config) -> torch.optim.Optimizer:
-    """Adam with a rate each for networks, segmentation posteriors and free latents."""
-    training = config.training
-    encoder = training.latent_learning_rate if isinstance(model.encoder, FreeLatents) else training.learning_rate
-    rates = {
-        "decoder": training.learning_rate,
-        "encoder": encoder,
-        "segmentation": training.segmentation_learning_rate,
-    }
-    groups = [
-        {"params": list(getattr(model, name).parameters()), "lr": rate, "base_lr": rate} for name, rate in rates.items()
-    ]
-    return torch.optim.Adam(groups)
-
-
-def convergence(held_out_totals: list[float]) -> Literal["flattened", "falling", "rising"]:
-    """Say how the held-out loss ends: still falling, flat, or rising again after its best epoch.
-
-    It has flattened if the last quarter of epochs gained less than 1 % of all that was gained, and it rises if it has
-    lost more than that share since its best. Values are medians of three epochs, so that one lucky epoch does not
-    decide; under 8 epochs are taken as falling.
-    """
-    if len(held_out_totals) < 8:
-        return "falling"
-    totals = np.asarray(held_out_totals)
-    smooth = np.array([np.median(totals[max(0, i - 1) : i + 2]) for i in range(len(totals))])
-    gained = float(totals[0] - smooth.min())
-    if smooth[-1] - smooth.min() > 0.01 * gained:
-        return "rising"
-    return "flattened" if smooth[int(0.75 * len(smooth))] - smooth[-1] < 0.01 * gained else "falling"
+def make_optimiser(model: CryoSphere, rates: dict[str, float]) -> torch.optim.Optimizer:
+    """Adam with a rate each for the named parts of a model, noted as ``base_lr``."""
+    return torch.optim.Adam(
+        [
+            {"params": list(getattr(model, name).parameters()), "lr": rate, "base_lr": rate}
+            for name, rate in rates.items()
+        ]
+    )

@@ -25,8 +25,8 @@ from cryosphere.particles.selection import split_held_out
 from cryosphere.runs.checkpoints import load_checkpoint
 from cryosphere.runs.layout import RunLayout
 from cryosphere.runs.run import Run
+from cryosphere.training.elbo import ElboTrainer, convergence
 from cryosphere.training.train import train
-from cryosphere.training.trainer import Trainer, convergence
 from tests.particle_sets import ARM, configuration, write_particle_set
 
 
@@ -200,7 +200,7 @@ def test_a_run_stopped_before_its_first_epoch_resumes_only_with_its_own_inputs(p
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "_step", stop)
+        patch.setattr(ElboTrainer, "_step", stop)
         with pytest.raises(KeyboardInterrupt):
             train(configuration(particle_set), tmp_path / "run", show_progress=False)
     other = write_particle_set(tmp_path / "other", 1500, seed=5)

@@ -1,0 +1,192 @@
+"""Training on the evidence lower bound: ``train → _run_epoch → _step``, resumed bit for bit."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from cryosphere.model.encoder import FreeLatents
+from cryosphere.records import LossTerms, ParticleBatch
+from cryosphere.training.schedules import kl_weights, learning_rate_factor
+from cryosphere.training.trainer import Trainer, make_optimiser
+
+# Held-out images of a run with free latents take the best of this many training latents.
+_FREE_CANDIDATES = 16
+_USUAL_EPOCHS = 30
+_TERM_LABELS = {
+    "total": "loss",
+    "data": "data",
+    "kl_latent": "KL z",
+    "kl_segmentation": "KL seg",
+    "continuity": "cont",
+    "clash": "clash",
+}
+
+
+@dataclass
+class Progress:
+    """Where training stands; together with weights, optimiser and generator it is the whole state.
+
+    ``epoch`` counts finished epochs, ``step`` the finished steps of the one that is running, ``sums`` its loss terms
+    summed over images.
+    """
+
+    epoch: int = 0
+    step: int = 0
+    sums: dict[str, float] = field(default_factory=dict)
+    images: int = 0
+    best_epoch: int | None = None
+    best_loss: float | None = None
+
+
+class ElboTrainer(Trainer):
+    """Train a model on the evidence lower bound (``loss.objective: elbo``), epoch by epoch."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        training = self.config.training
+        self.batch_size = min(training.batch_size, len(self.training_rows))
+        self.epochs = training.epochs or _USUAL_EPOCHS
+        self.steps_per_epoch = math.ceil(len(self.training_rows) / self.batch_size)
+        encoder = training.learning_rate
+        if isinstance(self.model.encoder, FreeLatents):
+            encoder = training.latent_learning_rate
+        rates = {
+            "decoder": training.learning_rate,
+            "encoder": encoder,
+            "segmentation": training.segmentation_learning_rate,
+        }
+        self.optimiser = make_optimiser(self.model, rates)
+        self.progress = Progress()
+
+    def _visits(self) -> tuple[int, int]:
+        count = len(self.training_rows)
+        return self.progress.epoch * count + self.progress.images, self.epochs * count
+
+    def _run(self, bar: tqdm) -> None:
+        while self.progress.epoch < self.epochs:
+            self._run_epoch(bar)
+
+    def _run_epoch(self, bar: tqdm) -> None:
+        """One pass over the training rows, from the step where it stands, then the held-out loss and a checkpoint."""
+        self.model.train()
+        started = last_saved = time.monotonic()
+        first_step = self.progress.step
+        order = self._epoch_order()
+        for step in range(first_step, self.steps_per_epoch):
+            rows = order[step * self.batch_size : (step + 1) * self.batch_size]
+            batch = self.images.batch(rows).to(self.model.device)
+            self._count(self._step(batch), len(rows), bar)
+            if time.monotonic() - last_saved > 60 * self.config.training.checkpoint_minutes:
+                self.save()
+                last_saved = time.monotonic()
+        seconds = time.monotonic() - started
+        images_per_second = (self.steps_per_epoch - first_step) * self.batch_size / max(seconds, 1e-9)
+        self._finish_epoch(images_per_second, seconds)
+
+    def _step(self, batch: ParticleBatch) -> LossTerms:
+        """One optimiser step; stops before it if the loss is not finite."""
+        fraction = self._fraction()
+        factor = learning_rate_factor(self.config.training.lr_schedule, fraction, self.config.training.lr_milestones)
+        self._set_rates(factor)
+        weights = kl_weights(self.config.loss.kl_schedule, fraction)
+        terms = self.model.loss(batch, weights, self.generator)
+        if not torch.isfinite(terms.total):
+            place = f"at epoch {self.progress.epoch + 1}, step {self.progress.step + 1}"
+            self._refuse_non_finite(terms.as_dict(), place)
+        self._descend(terms.total, self.model.parameters())
+        return terms
+
+    def _fraction(self) -> float:
+        """Share of the planned optimiser steps that is done."""
+        done = self.progress.epoch * self.steps_per_epoch + self.progress.step
+        return done / (self.epochs * self.steps_per_epoch)
+
+    def _epoch_order(self) -> np.ndarray:
+        """Training rows in the order of this epoch, a function of seed and epoch alone."""
+        generator = np.random.default_rng([self.config.training.seed, self.progress.epoch])
+        return generator.permutation(self.training_rows)
+
+    def _count(self, terms: LossTerms, n_images: int, bar: tqdm) -> None:
+        sums = self.progress.sums
+        for name, value in terms.as_dict().items():
+            sums[name] = sums.get(name, 0.0) + n_images * value.item()
+        self.progress.images += n_images
+        self.progress.step += 1
+        bar.update(n_images)
+        shown = {label: f"{sums[name] / self.progress.images:.4g}" for name, label in _TERM_LABELS.items()}
+        bar.set_postfix(epoch=f"{self.progress.epoch + 1}/{self.epochs}", **shown, refresh=False)
+
+    def _finish_epoch(self, images_per_second: float, seconds: float) -> None:
+        progress = self.progress
+        progress.epoch += 1
+        held_out = self.held_out_terms()
+        record = {
+            "epoch": progress.epoch,
+            "step": progress.epoch * self.steps_per_epoch,
+            "learning_rate": self.optimiser.param_groups[0]["lr"],
+            "train": {name: value / progress.images for name, value in progress.sums.items()},
+            "held_out": held_out,
+            "images_per_second": round(images_per_second, 1),
+            "seconds": round(seconds, 2),
+        }
+        progress.step, progress.sums, progress.images = 0, {}, 0
+        is_best = held_out is not None and (progress.best_loss is None or held_out["total"] < progress.best_loss)
+        if is_best:
+            progress.best_epoch, progress.best_loss = progress.epoch, held_out["total"]
+        self.metrics.append(record)
+        if is_best:
+            self.save(self.layout.best_checkpoint)
+        self.save()
+
+    @torch.no_grad()
+    def held_out_terms(self) -> dict[str, float] | None:
+        """Mean loss terms over the held-out images at full KL weights, without sampling; None if there are none."""
+        if len(self.held_out_rows) == 0:
+            return None
+        self.model.eval()
+        sums: dict[str, float] = {}
+        for start in range(0, len(self.held_out_rows), self.batch_size):
+            rows = self.held_out_rows[start : start + self.batch_size]
+            batch = self.images.batch(rows).to(self.model.device)
+            terms = self.model.held_out_loss(batch, *self._held_out_latents(batch))
+            for name, value in terms.as_dict().items():
+                sums[name] = sums.get(name, 0.0) + len(rows) * value.item()
+        return {name: value / len(self.held_out_rows) for name, value in sums.items()}
+
+    def _held_out_latents(self, batch: ParticleBatch) -> tuple[torch.Tensor, torch.Tensor]:
+        """Latent posteriors of images that were not trained on."""
+        if not isinstance(self.model.encoder, FreeLatents):
+            return self.model.encoder(batch)
+        count = min(_FREE_CANDIDATES, len(self.training_rows))
+        chosen = self.training_rows[np.linspace(0, len(self.training_rows) - 1, count).astype(int)]
+        mean, log_std = self.model.encoder.mean[chosen], self.model.encoder.log_std[chosen]
+        best = self.model.log_likelihoods(batch, self.model.decode_sites(mean)).argmax(1)
+        return mean[best], log_std[best]
+
+    def _take_over(self, state: dict[str, Any]) -> None:
+        self.model.load_state_dict(state["model"])
+        self.optimiser.load_state_dict(state["optimiser"])
+
+
+def convergence(held_out_totals: list[float]) -> Literal["flattened", "falling", "rising"]:
+    """Say how the held-out loss ends: still falling, flat, or rising again after its best epoch.
+
+    It has flattened if the last quarter of epochs gained less than 1 % of all that was gained, and it rises if it has
+    lost more than that share since its best. Values are medians of three epochs, so that one lucky epoch does not
+    decide; under 8 epochs are taken as falling.
+    """
+    if len(held_out_totals) < 8:
+        return "falling"
+    totals = np.asarray(held_out_totals)
+    smooth = np.array([np.median(totals[max(0, i - 1) : i + 2]) for i in range(len(totals))])
+    gained = float(totals[0] - smooth.min())
+    if smooth[-1] - smooth.min() > 0.01 * gained:
+        return "rising"
+    return "flattened" if smooth[int(0.75 * len(smooth))] - smooth[-1] < 0.01 * gained else "falling"
