@@ -182,7 +182,7 @@ class InferenceConfig(_Section):
     )
     n_conformations: Annotated[int, Field(ge=2)] | None = Field(
         None,
-        description="conformations that every image is compared with; null: 96, 256 and 256 for 1, 2, more dimensions",
+        description="conformations that every image is compared with; null: 96, 576 and 256 for 1, 2, more dimensions",
     )
 
 

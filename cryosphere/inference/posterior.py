@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import torch
 from jaxtyping import Float, Int
@@ -13,8 +15,9 @@ from cryosphere.config import InferenceConfig
 from cryosphere.errors import RunError
 from cryosphere.inference.poses import PosePrior, pose_freedom
 from cryosphere.model.latents import prior_nodes
-from cryosphere.model.losses import log_likelihood_ratio
+from cryosphere.model.losses import ContrastPrior, log_likelihood_ratio
 from cryosphere.model.mixture import Candidates, EncodedImages, compare
+from cryosphere.model.renderer import Level, PreparedImages
 from cryosphere.model.vae import CryoSphere
 from cryosphere.particles.dataset import ParticleImages
 from cryosphere.particles.selection import training_rows
@@ -25,8 +28,10 @@ from cryosphere.runs.tables import load_posterior, save_posterior
 
 _BATCH = 256
 # Conformations that all images are compared with, in 1, 2 and more dimensions, and with objective elbo.
-_USUAL_NODES = {1: 96, 2: 256}
+_USUAL_NODES = {1: 96, 2: 576}
 _MANY_NODES, _ELBO_NODES = 256, 64
+# Conformations whose transforms are held at once.
+_NODES_AT_ONCE = 256
 # Conformations from its own proposal for every image, where the latent has too many dimensions for a grid.
 _OWN_SAMPLES = 32
 # Encoded particles from which shared conformations are drawn.
@@ -120,21 +125,29 @@ def _of_shared_nodes(
     model: CryoSphere, images: ParticleImages, nodes: Float[Tensor, "node latent"], dense: bool, progress: bool
 ) -> Posterior:
     """Log-likelihoods of all images at shared nodes, and the moments of the posteriors they give."""
-    level = model.renderer.level(n_conformations=256)
+    level = model.renderer.level(n_conformations=_NODES_AT_ONCE)
     sites = model.decode_sites(nodes.to(model.device))
-    table = model.renderer.table(sites, level)
+    chunks = torch.arange(len(nodes)).split(_NODES_AT_ONCE)
+    has_poses = model.config.particles.refine_poses
+    likelihood = np.empty((images.table.n_particles, len(nodes)), np.float32)
+    n_passes = len(chunks) * (2 if has_poses else 1)
+    with tqdm(total=n_passes * len(likelihood), desc="posterior", unit="image", disable=not progress) as bar:
+        for chunk in chunks:
+            table = model.renderer.table(sites[chunk], level)
+            for rows, prepared, contrast in _prepared(model, images, level, bar):
+                found = log_likelihood_ratio(*model.renderer.overlaps(prepared, table), contrast)
+                likelihood[rows[0] : rows[-1] + 1, chunk[0] : chunk[-1] + 1] = found.cpu().numpy()
+        best = torch.from_numpy(likelihood.argmax(1))
+        for chunk in chunks if has_poses else ():
+            table = model.renderer.table(sites[chunk], level)
+            for rows, prepared, contrast in _prepared(model, images, level, bar):
+                prior = PosePrior.of(images, rows, model.config.particles, model.device)
+                about = best[rows].to(model.device)
+                freedom = pose_freedom(model, prepared, sites, table, about, contrast, prior)
+                likelihood[rows[0] : rows[-1] + 1, chunk[0] : chunk[-1] + 1] += freedom.gain.cpu().numpy()
     grid = PosteriorGrid(nodes.numpy(), dense)
-    parts: list[tuple[np.ndarray, ...]] = []
-    for rows in _batches(images, progress):
-        batch = images.batch(rows).to(model.device)
-        prepared, contrast = model.renderer.prepare(batch, level), model.contrast_prior(batch.optics_group)
-        likelihood = log_likelihood_ratio(*model.renderer.overlaps(prepared, table), contrast)
-        if model.config.particles.refine_poses:
-            prior = PosePrior.of(images, rows, model.config.particles, model.device)
-            likelihood += pose_freedom(model, prepared, sites, table, likelihood.argmax(1), contrast, prior).gain
-        likelihood = likelihood.cpu().numpy()
-        parts.append((likelihood, *_moments(grid, likelihood)))
-    likelihood, mean, covariance, effective, evidence = (np.concatenate(part) for part in zip(*parts, strict=True))
+    parts = [_moments(grid, likelihood[start : start + _BATCH]) for start in range(0, len(likelihood), _BATCH)]
+    mean, covariance, effective, evidence = (np.concatenate(part) for part in zip(*parts, strict=True))
     return Posterior(
         index=np.arange(len(mean)),
         mean=mean.astype(np.float32),
@@ -142,7 +155,7 @@ def _of_shared_nodes(
         effective_sample_size=effective.astype(np.float32),
         log_evidence=evidence.astype(np.float32),
         nodes=nodes.numpy().astype(np.float32),
-        log_likelihood=likelihood.astype(np.float32),
+        log_likelihood=likelihood,
     )
 
 
@@ -159,14 +172,12 @@ def _moments(grid: PosteriorGrid, likelihood: Float[np.ndarray, "particle node"]
 def _of_own_samples(model: CryoSphere, images: ParticleImages, count: int, seed: int, progress: bool) -> Posterior:
     """Importance weights over shared latents and each image's own from its proposal."""
     generator = torch.Generator().manual_seed(seed)
-    level = model.renderer.level(n_conformations=256)
+    level = model.renderer.level(n_conformations=_NODES_AT_ONCE)
     parts: list[tuple[Tensor, ...]] = []
-    for rows in _batches(images, progress):
-        batch = images.batch(rows).to(model.device)
-        encoded = EncodedImages(*model.encoder(batch))
-        contrast = model.contrast_prior(batch.optics_group)
-        prepared = model.renderer.prepare(batch, level)
-        parts.append(_gaussian(compare(model, prepared, count, generator, contrast, encoded, _OWN_SAMPLES)))
+    with tqdm(total=images.table.n_particles, desc="posterior", unit="image", disable=not progress) as bar:
+        for rows, prepared, contrast in _prepared(model, images, level, bar):
+            encoded = EncodedImages(*model.encoder(images.batch(rows).to(model.device)))
+            parts.append(_gaussian(compare(model, prepared, count, generator, contrast, encoded, _OWN_SAMPLES)))
     return _posterior(*(torch.cat(part) for part in zip(*parts, strict=True)), model.latent_dim)
 
 
@@ -192,11 +203,13 @@ def _posterior(mean: Tensor, covariance: Tensor, effective: Tensor, evidence: Te
     )
 
 
-def _batches(images: ParticleImages, progress: bool):
-    """Rows of all particles, batch by batch."""
+def _prepared(
+    model: CryoSphere, images: ParticleImages, level: Level, bar: tqdm
+) -> Iterator[tuple[Int[np.ndarray, " batch"], PreparedImages, ContrastPrior | None]]:
+    """All particles, batch by batch: their rows, ready to be compared, and what is known of their contrasts."""
     n_particles = images.table.n_particles
-    with tqdm(total=n_particles, desc="posterior", unit="image", disable=not progress) as bar:
-        for start in range(0, n_particles, _BATCH):
-            rows = np.arange(start, min(start + _BATCH, n_particles))
-            yield rows
-            bar.update(len(rows))
+    for start in range(0, n_particles, _BATCH):
+        rows = np.arange(start, min(start + _BATCH, n_particles))
+        batch = images.batch(rows).to(model.device)
+        yield rows, model.renderer.prepare(batch, level), model.contrast_prior(batch.optics_group)
+        bar.update(len(rows))

@@ -12,16 +12,16 @@ from cryosphere.model.latents import prior_nodes
 
 # Log-likelihoods are smooth enough to be interpolated between nodes up to this dimension.
 MOST_GRID_DIMENSIONS = 2
-# Grid points for each node.
-_DENSITY = 4
+# Grid points for each node, in one and two dimensions.
+_DENSITY = {1: 4, 2: 8}
 
 
 class PosteriorGrid:
     """Latents and the posterior weights that log-likelihoods at nodes give them.
 
     Between nodes that spread evenly over a standard normal prior the log-likelihood is interpolated with cubic radial
-    basis functions (in one dimension: the natural cubic spline); the points are as many again, each of the same prior
-    mass. Without interpolation the nodes themselves, equally likely, are the points.
+    basis functions (in one dimension: the natural cubic spline); the points are several times as many, each of the same
+    prior mass. Without interpolation the nodes themselves, equally likely, are the points.
 
     Parameters
     ----------
@@ -33,7 +33,7 @@ class PosteriorGrid:
     def __init__(self, nodes: Float[np.ndarray, "node latent"], dense: bool) -> None:
         n_nodes, latent_dim = nodes.shape
         self.nodes, self.dense = nodes.astype(np.float64), dense and n_nodes > latent_dim
-        self.latent = prior_nodes(_DENSITY * n_nodes, latent_dim).numpy() if self.dense else nodes
+        self.latent = prior_nodes(_DENSITY[latent_dim] * n_nodes, latent_dim).numpy() if self.dense else nodes
 
     @cached_property
     def _operator(self) -> Float[np.ndarray, "node point"]:

@@ -33,7 +33,7 @@ _RECORD_EVERY = 6000
 # Conformations that are held at once when all images are looked at.
 _MOST_NODES = 256
 # A round at full resolution is followed by another if it gained this share of all that the motion gains.
-_LEAST_GAIN = 0.005
+_LEAST_GAIN = 0.002
 # Conformations of a step whose geometry is looked at, evenly spread over the latent.
 _GEOMETRY_SAMPLE = 6
 

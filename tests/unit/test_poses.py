@@ -7,7 +7,9 @@ import pytest
 import torch
 
 from cryosphere.config_files import parse_config
+from cryosphere.inference import posterior
 from cryosphere.inference.poses import PosePrior, pose_freedom, refine_poses
+from cryosphere.inference.posterior import compute_posterior
 from cryosphere.io.star import read_particles
 from cryosphere.io.structures import read_structure
 from cryosphere.model.vae import CryoSphere
@@ -16,6 +18,8 @@ from cryosphere.physics.rotations import rotmat_to_rotvec
 from cryosphere.simulation.truth import read_truth
 from cryosphere.structure.placement import place
 from tests.particle_sets import configuration, write_particle_set
+
+MARGINAL = {"objective": "marginal"}
 
 
 def load(folder, **sections):
@@ -48,6 +52,21 @@ def test_known_pose_errors_are_found_again(tmp_path):
     shift_before = np.sqrt(((images.table.shift - truth.shift) ** 2).sum(1).mean())
     shift_after = np.sqrt(((shift.numpy() - truth.shift) ** 2).sum(1).mean())
     assert after < 0.6 * before and shift_after < 0.5 * shift_before
+
+
+@pytest.mark.parametrize("refine_poses", [False, True])
+def test_a_posterior_does_not_depend_on_how_many_conformations_are_held_at_once(tmp_path, monkeypatch, refine_poses):
+    folder = write_particle_set(tmp_path / "set", 20, snr=1.0)
+    sections = {"model": {"latent_dim": 2}, "inference": {"n_conformations": 40}}
+    model, images, config = load(folder, particles={"refine_poses": refine_poses}, loss=MARGINAL, **sections)
+    torch.nn.init.normal_(model.decoder.network[-1].bias, std=0.05)
+    torch.nn.init.normal_(model.decoder.network[-1].weight, std=0.05)
+    whole = compute_posterior(model, images, config.inference)
+    monkeypatch.setattr(posterior, "_NODES_AT_ONCE", 16)
+    parts = compute_posterior(model, images, config.inference)
+    assert whole.log_likelihood.std(1).min() > 0.1
+    np.testing.assert_allclose(parts.log_likelihood, whole.log_likelihood, rtol=1e-4, atol=1e-2)
+    np.testing.assert_allclose(parts.mean, whole.mean, atol=5e-3)
 
 
 def test_a_strong_prior_leaves_the_poses_where_they_are(tmp_path):
