@@ -76,10 +76,10 @@ class Decoder(nn.Module):
         """
         quat = _continuous(latent, motions.rotation_quat)
         offset = quat.new_tensor([1.0, 0.0, 0.0, 0.0])
-        target = (torch.cat([motions.translation, quat - offset], dim=-1) / self.unit).flatten(1).double()
-        features = self.features(latent).double()
+        target = (torch.cat([motions.translation, quat - offset], dim=-1) / self.unit).flatten(1).cpu().double()
+        features = self.features(latent).cpu().double()
         design = torch.cat([features, torch.ones_like(features[:, :1])], dim=1)
-        normal = design.T @ design + damping * torch.eye(design.shape[1], dtype=design.dtype, device=design.device)
+        normal = design.T @ design + damping * torch.eye(design.shape[1], dtype=design.dtype)
         solution = torch.linalg.solve(normal, design.T @ target).float()
         self.network[-1].weight.copy_(solution[:-1].T)
         self.network[-1].bias.zero_()

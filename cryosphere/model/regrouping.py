@@ -57,8 +57,8 @@ def merging_path(model: CryoSphere, generator: torch.Generator) -> list[tuple[In
     """
     labels = _without_gaps(model.segmentation.labels())
     latent = torch.randn(_COMPARED, model.latent_dim, generator=generator).to(model.device)
-    moved = model.decode(latent).double().cpu()
-    points = model.nominal_positions.double().cpu()
+    moved = model.decode(latent).cpu().double()
+    points = model.nominal_positions.cpu().double()
     bodies = [_Moments(points[rows], moved[:, rows]) for rows in _rows(labels)]
     own = [body.residual() for body in bodies]
     path = [(labels, 0.0)]

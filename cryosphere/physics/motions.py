@@ -112,8 +112,8 @@ def fit_rigid_motions(
     """
     first, second = points.mean(0), moved.mean(1)
     covariance = torch.einsum("ri,krj->kij", points - first, moved - second[:, None])
-    left, _, right = torch.linalg.svd(covariance.double())
+    left, _, right = torch.linalg.svd(covariance.cpu().double())  # some accelerators have no float64
     sign = torch.sign(torch.linalg.det(right.transpose(1, 2) @ left.transpose(1, 2)))
     left = torch.cat([left[..., :2], left[..., 2:] * sign[:, None, None]], dim=-1)
-    rotmat = (right.transpose(1, 2) @ left.transpose(1, 2)).to(points.dtype)
+    rotmat = (right.transpose(1, 2) @ left.transpose(1, 2)).to(points)
     return rotmat, second - torch.einsum("kij,j->ki", rotmat, first)

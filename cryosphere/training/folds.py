@@ -35,10 +35,12 @@ def order_along_motion(model: CryoSphere) -> tuple[Float[Tensor, "sample 1"], In
     latent = prior_nodes(_SAMPLES, 1).to(model.device)
     moved = model.decode(latent).flatten(1)
     moved = moved - moved.mean(0)
-    place = torch.linalg.eigh(moved @ moved.T).eigenvectors[:, -1]  # of each conformation, on the first component
+    place = torch.linalg.eigh((moved @ moved.T).cpu()).eigenvectors[
+        :, -1
+    ]  # of each conformation, on the first component
     if place.diff().abs().sum() < _LEAST_WAY * (place.max() - place.min()):
         return None
-    return latent, place.argsort()
+    return latent, place.argsort().to(latent.device)
 
 
 def unfold(model: CryoSphere) -> bool:
