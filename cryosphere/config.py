@@ -93,10 +93,10 @@ class ModelConfig(_Section):
         description="score: MLP on the images' forces and torques; pixels: on centred, phase-flipped images; "
         "free: one latent per image (objective elbo)",
     )
-    encoder_layers: list[int] = Field(
+    encoder_layers: list[Annotated[int, Field(ge=1)]] = Field(
         [256, 128], description="hidden layers of the encoder (used with objective elbo, or training.own_samples)"
     )
-    decoder_layers: list[int] = Field([48, 48], description="hidden layers of the decoder")
+    decoder_layers: list[Annotated[int, Field(ge=1)]] = Field([48, 48], description="hidden layers of the decoder")
     motion: Literal["blended", "sequential"] = Field(
         "blended",
         description="blended: about each segment's own centre; sequential: in turn about the origin (paper)",
@@ -162,7 +162,7 @@ class TrainingConfig(_Section):
     lr_schedule: Literal["warm_up_cosine", "constant", "multi_step"] = Field(
         "warm_up_cosine", description="objective elbo; multi_step: divided by 10 at each of lr_milestones"
     )
-    lr_milestones: list[float] = Field(
+    lr_milestones: list[Annotated[float, Field(gt=0, lt=1)]] = Field(
         [0.5, 0.75], description="objective elbo: fractions of the planned steps at which multi_step divides"
     )
     gradient_clip: float | None = Field(300.0, gt=0, description="largest gradient norm; null: none")
@@ -182,7 +182,8 @@ class InferenceConfig(_Section):
     )
     n_conformations: Annotated[int, Field(ge=2)] | None = Field(
         None,
-        description="conformations that every image is compared with; null: 96, 576 and 256 for 1, 2, more dimensions",
+        description="conformations that every image is compared with; null: 96, 576 and 256 for 1, 2, more dimensions; "
+        "64 with objective elbo",
     )
 
 

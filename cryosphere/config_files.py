@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 from cryosphere.config import Config, RegionConfig
 from cryosphere.errors import ConfigError
@@ -159,6 +160,8 @@ def _explain(error: ValidationError) -> str:
     problems = error.errors()
     problem = next((p for p in problems if p["type"] == "extra_forbidden"), problems[0])
     key = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "literal_error" and str(problem["loc"][-1]).startswith("literal["):
+        return _explain_union(problems, problem)
     found = problem["input"]
     if problem["type"] == "extra_forbidden":
         known = _known_keys(problem["loc"][:-1])
@@ -170,6 +173,15 @@ def _explain(error: ValidationError) -> str:
         return f"{problem['ctx']['error']}."
     message = problem["msg"][0].lower() + problem["msg"][1:]
     return f"'{key}': {message.replace('input should be', 'expected')}, found {found!r}."
+
+
+def _explain_union(problems: list[ErrorDetails], literal: ErrorDetails) -> str:
+    """A value that is neither the word a key also takes (``auto``) nor a good number."""
+    place = literal["loc"][:-1]
+    other = next(p for p in problems if p["loc"][: len(place)] == place and p is not literal)
+    message = (other["msg"][0].lower() + other["msg"][1:]).replace("input should be", "expected")
+    key = ".".join(str(part) for part in place)
+    return f"'{key}': {message}, or {literal['ctx']['expected']}, found {literal['input']!r}."
 
 
 def _known_keys(location: tuple) -> list[str]:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.particle_sets import SHORT_STAGES
+from tests.particle_sets import SHORT_TRAINING
 from tests.reference_files import reference_file
 
 if "PYTEST_XDIST_WORKER" in os.environ:
@@ -39,10 +39,8 @@ def adk_trajectory() -> tuple[Path, Path]:
 @pytest.fixture
 def short_stages(monkeypatch):
     """Short coarse stages of training on the marginal likelihood."""
-    from cryosphere.training import stages
-
-    for name, value in SHORT_STAGES.items():
-        monkeypatch.setattr(stages, name, value)
+    for place, value in SHORT_TRAINING.items():
+        monkeypatch.setattr(place, value)
 
 
 @pytest.fixture

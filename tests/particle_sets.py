@@ -14,14 +14,14 @@ from cryosphere.simulation.particles import simulate
 
 ARM = 20
 GAP = 3.2
-# In place of constants of training.stages, for sets of a few hundred small images.
-SHORT_STAGES = {
-    "_COARSE_VISITS": 512,
-    "_STATIC_STEPS": 20,
-    "_FINE_VISITS": 1000,
-    "_MOST_ROUNDS": 2,
-    "_USUAL_NODES": {1: 16, 2: 32},
-    "_MANY_NODES": 32,
+# In place of constants of the program, for sets of a few hundred small images.
+SHORT_TRAINING = {
+    "cryosphere.training.stages._COARSE_VISITS": 512,
+    "cryosphere.training.stages._STATIC_STEPS": 20,
+    "cryosphere.training.stages._FINE_VISITS": 1000,
+    "cryosphere.training.stages._MOST_ROUNDS": 2,
+    "cryosphere.model.vae._USUAL_NODES": {1: 16, 2: 32},
+    "cryosphere.model.vae._MANY_NODES": 32,
 }
 
 

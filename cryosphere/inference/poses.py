@@ -12,16 +12,16 @@ from torch import Tensor
 from tqdm import tqdm
 
 from cryosphere.config import ParticlesConfig
+from cryosphere.inference.likelihoods import prepared_batches
 from cryosphere.model.latents import prior_nodes
 from cryosphere.model.losses import ContrastPrior, log_likelihood_ratio
-from cryosphere.model.renderer import Level, PreparedImages
+from cryosphere.model.renderer import PreparedImages
 from cryosphere.model.vae import CryoSphere
 from cryosphere.particles.dataset import ParticleImages
 from cryosphere.physics.fourier import fourier_to_image
 from cryosphere.physics.rotations import rotmat_to_rotvec, rotvec_to_rotmat
 from cryosphere.physics.slices import SliceTable
 
-_BATCH = 128
 # Latents among which an image's conformation is chosen.
 _NODES = {1: 32, 2: 128}
 _MANY_NODES = 256
@@ -71,7 +71,11 @@ class PosePrior:
 
 @torch.no_grad()
 def refine_poses(
-    model: CryoSphere, images: ParticleImages, level: Level, config: ParticlesConfig, progress: bool = False
+    model: CryoSphere,
+    images: ParticleImages,
+    resolution: float | None,
+    config: ParticlesConfig,
+    progress: bool = False,
 ) -> None:
     """Correct the poses of all particles by the mode of conformation and pose together, and store them in ``images``.
 
@@ -82,8 +86,8 @@ def refine_poses(
     model : CryoSphere
     images : ParticleImages
         Its ``pose_rotvec`` and ``pose_shift`` are replaced.
-    level : Level
-        Resolution to compare at.
+    resolution : float, optional
+        Å, to compare at; by default the full one.
     config : ParticlesConfig
         ``rotation_error`` (degrees, rms of the total angle) and ``shift_error`` (Å, rms of the total shift).
     progress : bool
@@ -92,33 +96,30 @@ def refine_poses(
     model.eval()
     latent = prior_nodes(_NODES.get(model.latent_dim, _MANY_NODES), model.latent_dim).to(model.device)
     sites = model.decode_sites(latent)
+    band = None if resolution is None else model.renderer.band_at(resolution)
+    level = model.renderer.level(band, len(sites))
     table = model.renderer.table(sites, level)
-    n_particles = images.table.n_particles
-    with tqdm(total=n_particles * _STEPS, desc="poses", unit="image", disable=not progress, leave=False) as bar:
+    everyone = np.arange(images.table.n_particles)
+    with tqdm(total=len(everyone) * _STEPS, desc="poses", unit="image", disable=not progress, leave=False) as bar:
         for _ in range(_STEPS):
-            for start in range(0, n_particles, _BATCH):
-                rows = np.arange(start, min(start + _BATCH, n_particles))
-                batch = images.batch(rows).to(model.device)
-                prepared = model.renderer.prepare(batch, level)
-                contrast = model.contrast_prior(batch.optics_group)
+            for part, _, prepared, contrast in prepared_batches(model, images, everyone, level, bar):
+                rows = everyone[part]
                 likelihood = log_likelihood_ratio(*model.renderer.overlaps(prepared, table), contrast)
                 prior = PosePrior.of(images, rows, config, model.device)
-                freedom = pose_freedom(model, prepared, sites, table, likelihood.argmax(1), contrast, prior)
+                freedom = pose_freedom(model, prepared, sites[likelihood.argmax(1)], table, contrast, prior)
                 best = (likelihood + freedom.gain).argmax(1)
                 step = freedom.correction[torch.arange(len(rows), device=best.device), best].cpu()
                 moved = rotvec_to_rotmat(step[:, :3]) @ rotvec_to_rotmat(images.pose_rotvec[rows])
                 images.pose_rotvec[rows] = rotmat_to_rotvec(moved)
                 images.pose_shift[rows] += step[:, 3:]
-                bar.update(len(rows))
 
 
 @torch.no_grad()
 def pose_freedom(
     model: CryoSphere,
     prepared: PreparedImages,
-    sites: Float[Tensor, "conformation residue 3"],
+    positions: Float[Tensor, "batch residue 3"],
     table: SliceTable,
-    about: Int[Tensor, " batch"],
     contrast: ContrastPrior | None,
     prior: PosePrior,
 ) -> PoseFreedom:
@@ -129,14 +130,13 @@ def pose_freedom(
     model : CryoSphere
     prepared : PreparedImages
         In their present poses.
-    sites, table : tensor of shape (conformation, residue, 3), SliceTable
-        Å; and the transforms of the same.
-    about : int tensor of shape (batch,)
-        The conformation at which each image's derivatives are taken, its likeliest.
+    positions : tensor of shape (batch, residue, 3)
+        The conformation (Å) at which each image's derivatives are taken, its likeliest.
+    table : SliceTable
+        Transforms of the conformations to compare with.
     contrast : ContrastPrior, optional
     prior : PosePrior
     """
-    positions = sites[about]
     rendered = model.renderer.render(prepared, positions, _WINDOW)
     overlap, power = (prepared.images * rendered).sum((-2, -1)), rendered.square().sum((-2, -1))
     scale = overlap.clamp_min(0.0) / power.clamp_min(torch.finfo(power.dtype).tiny)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 import torch
 from jaxtyping import Float, Int
@@ -13,11 +11,10 @@ from tqdm import tqdm
 
 from cryosphere.config import InferenceConfig
 from cryosphere.errors import RunError
+from cryosphere.inference.likelihoods import chunks, log_likelihoods, prepared_batches
 from cryosphere.inference.poses import PosePrior, pose_freedom
 from cryosphere.model.latents import prior_nodes
-from cryosphere.model.losses import ContrastPrior, log_likelihood_ratio
 from cryosphere.model.mixture import Candidates, EncodedImages, compare
-from cryosphere.model.renderer import Level, PreparedImages
 from cryosphere.model.vae import CryoSphere
 from cryosphere.particles.dataset import ParticleImages
 from cryosphere.particles.selection import training_rows
@@ -30,8 +27,6 @@ _BATCH = 256
 # Conformations that all images are compared with, in 1, 2 and more dimensions, and with objective elbo.
 _USUAL_NODES = {1: 96, 2: 576}
 _MANY_NODES, _ELBO_NODES = 256, 64
-# Conformations whose transforms are held at once.
-_NODES_AT_ONCE = 256
 # Conformations from its own proposal for every image, where the latent has too many dimensions for a grid.
 _OWN_SAMPLES = 32
 # Encoded particles from which shared conformations are drawn.
@@ -125,26 +120,16 @@ def _of_shared_nodes(
     model: CryoSphere, images: ParticleImages, nodes: Float[Tensor, "node latent"], dense: bool, progress: bool
 ) -> Posterior:
     """Log-likelihoods of all images at shared nodes, and the moments of the posteriors they give."""
-    level = model.renderer.level(n_conformations=_NODES_AT_ONCE)
-    sites = model.decode_sites(nodes.to(model.device))
-    chunks = torch.arange(len(nodes)).split(_NODES_AT_ONCE)
+    level, sites = model.level(), model.decode_sites(nodes.to(model.device))
+    rows = np.arange(images.table.n_particles)
+    parts = chunks(model, len(sites), level)
     has_poses = model.config.particles.refine_poses
-    likelihood = np.empty((images.table.n_particles, len(nodes)), np.float32)
-    n_passes = len(chunks) * (2 if has_poses else 1)
-    with tqdm(total=n_passes * len(likelihood), desc="posterior", unit="image", disable=not progress) as bar:
-        for chunk in chunks:
-            table = model.renderer.table(sites[chunk], level)
-            for rows, prepared, contrast in _prepared(model, images, level, bar):
-                found = log_likelihood_ratio(*model.renderer.overlaps(prepared, table), contrast)
-                likelihood[rows[0] : rows[-1] + 1, chunk[0] : chunk[-1] + 1] = found.cpu().numpy()
-        best = torch.from_numpy(likelihood.argmax(1))
-        for chunk in chunks if has_poses else ():
-            table = model.renderer.table(sites[chunk], level)
-            for rows, prepared, contrast in _prepared(model, images, level, bar):
-                prior = PosePrior.of(images, rows, model.config.particles, model.device)
-                about = best[rows].to(model.device)
-                freedom = pose_freedom(model, prepared, sites, table, about, contrast, prior)
-                likelihood[rows[0] : rows[-1] + 1, chunk[0] : chunk[-1] + 1] += freedom.gain.cpu().numpy()
+    n_visits = len(rows) * len(parts) * (2 if has_poses else 1)
+    with tqdm(total=n_visits, desc="posterior", unit="image", disable=not progress) as bar:
+        likelihood = log_likelihoods(model, images, rows, sites, level, bar)
+        if has_poses:
+            likelihood += _pose_gain(model, images, sites, likelihood.argmax(1), level, bar)
+    likelihood = likelihood.numpy()
     grid = PosteriorGrid(nodes.numpy(), dense)
     parts = [_moments(grid, likelihood[start : start + _BATCH]) for start in range(0, len(likelihood), _BATCH)]
     mean, covariance, effective, evidence = (np.concatenate(part) for part in zip(*parts, strict=True))
@@ -157,6 +142,19 @@ def _of_shared_nodes(
         nodes=nodes.numpy().astype(np.float32),
         log_likelihood=likelihood,
     )
+
+
+def _pose_gain(model, images, sites, about, level, bar) -> Float[Tensor, "image conformation"]:
+    """What integrating over small pose errors changes of the log-likelihoods, on the CPU."""
+    gain = torch.empty(len(about), len(sites))
+    for chunk in chunks(model, len(sites), level):
+        table = model.renderer.table(sites[chunk], level)
+        rows = np.arange(len(about))
+        for part, _, prepared, contrast in prepared_batches(model, images, rows, level, bar):
+            prior = PosePrior.of(images, rows[part], model.config.particles, model.device)
+            positions = sites[about[part].to(model.device)]
+            gain[part, chunk] = pose_freedom(model, prepared, positions, table, contrast, prior).gain.cpu()
+    return gain
 
 
 def _moments(grid: PosteriorGrid, likelihood: Float[np.ndarray, "particle node"]) -> tuple[np.ndarray, ...]:
@@ -172,11 +170,11 @@ def _moments(grid: PosteriorGrid, likelihood: Float[np.ndarray, "particle node"]
 def _of_own_samples(model: CryoSphere, images: ParticleImages, count: int, seed: int, progress: bool) -> Posterior:
     """Importance weights over shared latents and each image's own from its proposal."""
     generator = torch.Generator().manual_seed(seed)
-    level = model.renderer.level(n_conformations=_NODES_AT_ONCE)
+    level, rows = model.level(), np.arange(images.table.n_particles)
     parts: list[tuple[Tensor, ...]] = []
-    with tqdm(total=images.table.n_particles, desc="posterior", unit="image", disable=not progress) as bar:
-        for rows, prepared, contrast in _prepared(model, images, level, bar):
-            encoded = EncodedImages(*model.encoder(images.batch(rows).to(model.device)))
+    with tqdm(total=len(rows), desc="posterior", unit="image", disable=not progress) as bar:
+        for _, batch, prepared, contrast in prepared_batches(model, images, rows, level, bar):
+            encoded = EncodedImages(*model.encoder(batch))
             parts.append(_gaussian(compare(model, prepared, count, generator, contrast, encoded, _OWN_SAMPLES)))
     return _posterior(*(torch.cat(part) for part in zip(*parts, strict=True)), model.latent_dim)
 
@@ -201,15 +199,3 @@ def _posterior(mean: Tensor, covariance: Tensor, effective: Tensor, evidence: Te
         nodes=np.zeros((0, latent_dim), np.float32),
         log_likelihood=np.zeros((len(mean), 0), np.float32),
     )
-
-
-def _prepared(
-    model: CryoSphere, images: ParticleImages, level: Level, bar: tqdm
-) -> Iterator[tuple[Int[np.ndarray, " batch"], PreparedImages, ContrastPrior | None]]:
-    """All particles, batch by batch: their rows, ready to be compared, and what is known of their contrasts."""
-    n_particles = images.table.n_particles
-    for start in range(0, n_particles, _BATCH):
-        rows = np.arange(start, min(start + _BATCH, n_particles))
-        batch = images.batch(rows).to(model.device)
-        yield rows, model.renderer.prepare(batch, level), model.contrast_prior(batch.optics_group)
-        bar.update(len(rows))

@@ -91,7 +91,7 @@ def _continuous(
 ) -> Float[Tensor, "sample segment 4"]:
     """Each segment's quaternions with signs that change nowhere between neighbouring latents, so that even a full turn
     is one smooth curve (q and -q are the same rotation); along the shortest tree that joins all latents."""
-    places = latent.double().cpu().numpy()
+    places = latent.cpu().double().numpy()
     tree = minimum_spanning_tree(cdist(places, places) + 1e-9)  # a distance of 0 is no edge
     order, parents = breadth_first_order(tree, 0, directed=False)
     quats = quat.cpu().numpy()

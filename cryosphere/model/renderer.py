@@ -144,6 +144,10 @@ class Renderer(nn.Module):
             self._levels[key] = self._make_level(band, self.amplitudes.device)
         return self._levels[key]
 
+    def capacity(self, level: Level) -> int:
+        """Number of conformations whose transforms fit into 4 GB at a level, at least 1."""
+        return max(1, int(_TABLE_BYTES / (8 * 32 * (level.band + 1) ** 3)))
+
     def _make_level(self, band: int, device: torch.device) -> Level:
         size = self.box_size if band >= self.full_band else 2 * band
         pixel_size = self.edge / size

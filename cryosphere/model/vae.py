@@ -29,6 +29,9 @@ from cryosphere.structure.sites import scattering_centres
 _MASK_MARGIN_A = 25.0
 # Latent dimension where the configuration leaves it open and the objective does not choose it.
 _USUAL_LATENT_DIM = 2
+# Conformations shared by the images of a block, in 1, 2 and more latent dimensions.
+_USUAL_NODES = {1: 32, 2: 96}
+_MANY_NODES = 128
 # Groups of residues whose forces and torques the score encoder sees.
 _SCORE_GROUPS = 24
 # Gaussians are cut at so many widths where gradients are taken.
@@ -114,6 +117,16 @@ class CryoSphere(nn.Module):
         groups = divide(graph, _SCORE_GROUPS, max(1, self.structure.n_residues // (4 * _SCORE_GROUPS)))
         features = ScoreFeatures(self.renderer, self.nominal_sites, torch.from_numpy(groups))
         return ScoreEncoder(features, model.encoder_layers, self.latent_dim)
+
+    @property
+    def n_nodes(self) -> int:
+        """Conformations that a block of images is compared with in training on the marginal likelihood."""
+        return self.config.training.n_nodes or _USUAL_NODES.get(self.latent_dim, _MANY_NODES)
+
+    def level(self, resolution: float | None = None) -> Level:
+        """Level of a resolution (Å), by default the full one, as far as memory holds a block's conformations."""
+        band = None if resolution is None else self.renderer.band_at(resolution)
+        return self.renderer.level(band, self.n_nodes)
 
     @property
     def architecture(self) -> Architecture:

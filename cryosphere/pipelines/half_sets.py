@@ -26,6 +26,8 @@ _REPRODUCIBLE, _WEAK = 0.7, 0.3
 _MOST_PARTICLES = 2000
 # Of these, those by which it is seen what moves as one body.
 _N_MERGING = 50
+# Å rms about their mean; conformations that move less do not move.
+_NO_MOTION_A = 1e-3
 
 
 @dataclass(frozen=True)
@@ -43,9 +45,10 @@ class HalfSetAgreement:
     residue_rmsd : list of float
         Å; root mean square distance of every residue between the models.
     verdict : str
-        ``reproducible``, ``weak`` or ``not reproducible``.
+        ``reproducible``, ``weak``, ``not reproducible``, or ``no motion in either half``.
     n_segments, n_bodies : list of int
-        Of each model: its segments, and what is left of them after merging those that move as one.
+        Of each model: its segments, and what is left of them after merging those that move as one (of residues that
+        are in a segment).
     body_agreement : float
         Adjusted Rand index of the bodies of both.
     n_particles : int
@@ -142,7 +145,10 @@ def compare_half_sets(first: Run, second: Run) -> HalfSetAgreement:
     bodies = [
         merge_segments(found, nominal, positions[some]) for found, positions in zip(labels, (one, other), strict=True)
     ]
+    inside = (labels[0] >= 0) & (labels[1] >= 0)
     word = "reproducible" if correlation > _REPRODUCIBLE else "weak" if correlation > _WEAK else "not reproducible"
+    if spread < _NO_MOTION_A:
+        word = "no motion in either half"
     return HalfSetAgreement(
         mean_rmsd=float(np.sqrt(squares.mean(1)).mean()),
         spread=spread,
@@ -150,8 +156,8 @@ def compare_half_sets(first: Run, second: Run) -> HalfSetAgreement:
         residue_rmsd=[float(value) for value in np.sqrt(squares.mean(0))],
         verdict=word,
         n_segments=[len(run.segment_names) for run in (first, second)],
-        n_bodies=[int(found.max()) + 1 for found in bodies],
-        body_agreement=rand_index(*bodies),
+        n_bodies=[len(np.unique(found[inside])) for found in bodies],
+        body_agreement=rand_index(*(found[inside] for found in bodies)),
         n_particles=len(rows),
     )
 

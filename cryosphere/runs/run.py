@@ -104,7 +104,8 @@ class Run:
 
     @property
     def tried(self) -> list[dict[str, Any]]:
-        """Models that training compared on held-out images: numbers of segments, latent dimensions, a wide turn."""
+        """Models that training compared on held-out images, in ``what``: mergings, numbers of segments, a latent
+        dimension more, a wide turn, a folded latent, shuffled segments."""
         return self._state.get("tried", [])
 
     @property

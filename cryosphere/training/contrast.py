@@ -55,7 +55,7 @@ def check_contrast(model: CryoSphere, images: ParticleImages, inverted: bool) ->
         rendered = model.renderer.render(prepared, nominal)
         overlap = (prepared.images * rendered).sum((-2, -1))
         agreement.append(overlap / torch.linalg.norm(rendered.flatten(1), dim=1))
-    values = torch.cat(agreement).double().cpu().numpy()
+    values = torch.cat(agreement).cpu().double().numpy()
     error = max(values.std() / np.sqrt(len(values)), 1 / np.sqrt(len(values)))
     z = values.mean() / error
     if z < -_SIGNIFICANT:

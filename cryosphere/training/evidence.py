@@ -12,20 +12,19 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from cryosphere.inference.likelihoods import log_likelihoods, prepared_batches
 from cryosphere.model.deformation import residue_motions
 from cryosphere.model.latents import prior_nodes
-from cryosphere.model.losses import log_likelihood_ratio
 from cryosphere.model.regrouping import merging_path, with_bodies
 from cryosphere.model.renderer import Level
 from cryosphere.model.vae import CryoSphere
 from cryosphere.particles.dataset import ParticleImages
-from cryosphere.physics.fourier import image_to_fourier
+from cryosphere.physics.fourier import fourier_to_image, image_to_fourier
 from cryosphere.physics.motions import move_residues
 from cryosphere.physics.noise import shell_index
 from cryosphere.physics.rotations import normalise_quat
 from cryosphere.records import SegmentMotions
 
-_BATCH = 256
 # Latents at which the marginal likelihood is summed, in 1, 2 and more dimensions.
 _NODES = {1: 64, 2: 192}
 _MANY_NODES = 256
@@ -69,14 +68,8 @@ def marginal_evidence(
     level: Level,
 ) -> Float[np.ndarray, " image"]:
     """Log of the mean likelihood (ratio to pure noise, nats) of each image over equally likely conformations."""
-    table = model.renderer.table(conformations, level)
-    found = []
-    for start in range(0, len(rows), _BATCH):
-        batch = images.batch(rows[start : start + _BATCH]).to(model.device)
-        overlap, power = model.renderer.overlaps(model.renderer.prepare(batch, level), table)
-        likelihood = log_likelihood_ratio(overlap, power, model.contrast_prior(batch.optics_group))
-        found.append(torch.logsumexp(likelihood, dim=1) - math.log(len(conformations)))
-    return torch.cat(found).double().cpu().numpy()
+    likelihood = log_likelihoods(model, images, rows, conformations, level).double()
+    return (torch.logsumexp(likelihood, dim=1) - math.log(len(conformations))).numpy()
 
 
 def held_out_evidence(
@@ -108,7 +101,7 @@ def mean_motions(motions: SegmentMotions) -> SegmentMotions:
     """Mean motion of every segment over some conformations: mean translation, dominant quaternion (batch of 1)."""
     quat = motions.rotation_quat
     moment = torch.einsum("bsi,bsj->sij", quat, quat)
-    dominant = torch.linalg.eigh(moment)[1][..., -1]
+    dominant = torch.linalg.eigh(moment.cpu())[1][..., -1].to(quat.device)
     dominant = dominant * torch.where(dominant[:, :1] < 0, -1.0, 1.0)
     return SegmentMotions(normalise_quat(dominant)[None], motions.translation.mean(0, keepdim=True))
 
@@ -212,7 +205,9 @@ def simplest_good(evidences: list[Float[np.ndarray, " image"]], floor: Float[np.
     return len(evidences) - 1
 
 
-def segment_support(model: CryoSphere, images: ParticleImages, rows: Int[np.ndarray, " image"]) -> dict[str, Any]:
+def segment_support(
+    model: CryoSphere, images: ParticleImages, rows: Int[np.ndarray, " image"], can_judge: bool = True
+) -> dict[str, Any]:
     """Judge the motion on held-out images: of the whole, and of every segment on its own.
 
     A segment's motion is judged by what the images lose if it is kept at its mean; the whole by what they lose if all
@@ -222,12 +217,11 @@ def segment_support(model: CryoSphere, images: ParticleImages, rows: Int[np.ndar
     -------
     dict
         ``evidence`` of model, still structure and nominal structure (nats per image); ``gain`` and
-        ``standard_errors`` of the motion; ``motion`` (``supported``, ``weak``, ``not supported``, or ``undecided`` with
-        under 50 images, which then changes nothing); ``segments``: the same for each.
+        ``standard_errors`` of the motion; ``motion`` (``supported``, ``weak``, ``not supported``, or ``undecided``
+        unless ``can_judge``, which then changes nothing); ``segments``: the same for each.
     """
-    level = model.renderer.level(n_conformations=256)
-    enough = len(rows) >= LEAST_JUDGES
-    segments = _still_unsupported(model, images, rows) if enough else []
+    level = model.level()
+    segments = _still_unsupported(model, images, rows) if can_judge else []
     full = held_out_evidence(model, images, rows, level)
     still = still_evidence(model, images, rows, level)
     nominal = marginal_evidence(model, images, rows, model.nominal_sites[None], level)
@@ -239,7 +233,7 @@ def segment_support(model: CryoSphere, images: ParticleImages, rows: Int[np.ndar
     }
     if float(full.mean()) < _SUPPORTED * float(full.std()) / math.sqrt(len(full)):
         verdict["motion"] = "not supported"  # not even the structure is seen in the images
-    if not enough:
+    if not can_judge:
         verdict["motion"] = "undecided"
     elif verdict["motion"] == "not supported":
         make_still(model)
@@ -250,7 +244,7 @@ def _still_unsupported(
     model: CryoSphere, images: ParticleImages, rows: Int[np.ndarray, " image"]
 ) -> list[dict[str, Any]]:
     """Support of every segment's motion; motions without any are stilled, the least supported first."""
-    level = model.renderer.level(model.renderer.band_at(_SEGMENT_RESOLUTION))
+    level = model.level(_SEGMENT_RESOLUTION)
     moving = held_out_evidence(model, images, rows, level)
     segments = []
     for number, name in enumerate(model.segmentation.names):
@@ -296,22 +290,21 @@ def residual_noise(
 
     NaN for optics groups that have fewer than 32 of the given rows.
     """
-    level = model.renderer.level(n_conformations=256)
+    sites = model.decode_sites(_nodes(model))
+    best = log_likelihoods(model, images, rows, sites, model.level()).argmax(1).to(model.device)
     shells = shell_index(model.box_size).flatten()
-    table = model.renderer.table(_prior_conformations(model), level)
     total = torch.zeros(len(images.noise_power), images.noise_power.shape[1], dtype=torch.float64)
     count = torch.zeros(len(images.noise_power), dtype=torch.long)
     weight = torch.full((model.box_size // 2 + 1,), 2.0)
     weight[0] = 1.0
     weight = weight.expand(model.box_size, -1).flatten().double()
-    for start in range(0, len(rows), _BATCH):
-        batch = images.batch(rows[start : start + _BATCH]).to(model.device)
-        prepared = model.renderer.prepare(batch, level)
-        overlap, power = model.renderer.overlaps(prepared, table)
-        best = log_likelihood_ratio(overlap, power).argmax(1)
-        scale = (overlap.gather(1, best[:, None]) / power.gather(1, best[:, None]).clamp_min(1e-30)).clamp_min(0.0)
-        rendered = model.renderer.render_fourier(prepared, model.decode_sites(_nodes(model)[best]))
-        residual = image_to_fourier(batch.images) - scale[..., None] * rendered
+    whole = model.renderer.level()
+    for part, batch, prepared, _ in prepared_batches(model, images, rows, whole):
+        rendered = model.renderer.render_fourier(prepared, sites[best[part]])
+        seen = fourier_to_image(rendered, model.box_size) * whole.mask
+        overlap, power = (prepared.images * seen).sum((-2, -1)), seen.square().sum((-2, -1))
+        scale = (overlap / power.clamp_min(1e-30)).clamp_min(0.0)
+        residual = image_to_fourier(batch.images) - scale[:, None, None] * rendered
         squares = (residual.abs() ** 2 / model.box_size**2).flatten(1).cpu().double() * weight
         for group in torch.unique(batch.optics_group).tolist():
             chosen = squares[batch.optics_group.cpu() == group]

@@ -15,13 +15,20 @@ from tqdm import tqdm
 from cryosphere.inference.poses import refine_poses
 from cryosphere.model.losses import ContrastPrior
 from cryosphere.model.mixture import Candidates, compare
-from cryosphere.model.renderer import Level, PreparedImages
+from cryosphere.model.renderer import PreparedImages
 from cryosphere.records import ParticleBatch
 from cryosphere.training.contrast import update_contrast
 from cryosphere.training.encoding import FeatureCache, prepare_encoder, teach_encoder
-from cryosphere.training.evidence import held_out_evidence, residual_noise, segment_support, still_evidence
+from cryosphere.training.evidence import (
+    LEAST_JUDGES,
+    held_out_evidence,
+    is_better,
+    residual_noise,
+    segment_support,
+    still_evidence,
+)
 from cryosphere.training.selection import ModelSelection, restored, snapshot
-from cryosphere.training.stages import Stage, n_nodes, n_own_samples, plan, rate_factor
+from cryosphere.training.stages import Stage, n_own_samples, plan, rate_factor
 from cryosphere.training.trainer import Trainer, make_optimiser
 
 # Held-out images that decide between models; training images stand in where none are held out.
@@ -30,8 +37,6 @@ _MOST_JUDGES = 1000
 _BLOCK_VALUES = 30_000_000
 # Images after which held-out images are looked at again within a stage.
 _RECORD_EVERY = 6000
-# Conformations that are held at once when all images are looked at.
-_MOST_NODES = 256
 # A round at full resolution is followed by another if it gained this share of all that the motion gains.
 _LEAST_GAIN = 0.002
 # Conformations of a step whose geometry is looked at, evenly spread over the latent.
@@ -44,8 +49,8 @@ class Progress:
 
     ``stage`` counts finished stages, ``block`` the finished blocks of the running one, ``visits`` all images seen,
     ``sums`` the running stage's loss terms summed over images; ``epoch`` numbers the records of the metrics;
-    ``best_loss`` is that of the running round at full resolution and ``round_start`` that of the model it began with;
-    ``has_converged`` whether the last round gained next to nothing.
+    ``best_loss`` is that of the running round at full resolution, ``has_converged`` whether the last one gained next to
+    nothing.
     """
 
     stage: int = 0
@@ -57,7 +62,6 @@ class Progress:
     seconds: float = 0.0
     best_loss: float | None = None
     best_epoch: int | None = None
-    round_start: float | None = None
     has_converged: bool = False
     verdict: dict[str, Any] = field(default_factory=dict)
 
@@ -97,9 +101,10 @@ class MarginalTrainer(Trainer):
     def _judge(self) -> None:
         """Last words: what the held-out images say of the motion; without support the model is made still."""
         self.model.eval()
-        self._refine_poses(self.model.renderer.level(n_conformations=_MOST_NODES))
+        self._refine_poses(None)
         with self.images.uncorrected():  # poses fitted to the moving model would speak for it
-            self.progress.verdict = segment_support(self.model, self.images, self.judges)
+            enough = len(self.held_out_rows) >= LEAST_JUDGES
+            self.progress.verdict = segment_support(self.model, self.images, self.judges, enough)
         self.save()
         self.save(self.layout.best_checkpoint)
 
@@ -110,7 +115,7 @@ class MarginalTrainer(Trainer):
         elif stage.kind == "merge":
             self.selection.merge(stage, self.model)
         elif stage.kind == "refine":
-            self._refine_noise_and_poses(self._level(stage))
+            self._refine_noise_and_poses(stage.resolution)
         elif self.selection.skips(stage, self.model):
             bar.update(stage.visits)
         else:
@@ -152,25 +157,21 @@ class MarginalTrainer(Trainer):
         elif stage.is_round:
             self._end_round(stage)
 
-    def _level(self, stage: Stage) -> Level:
-        """Resolution of a stage, as far as memory holds all conformations of a block."""
-        return stage.level(self.model.renderer, n_nodes(self.config, self.model.latent_dim))
-
     def _begin_round(self, stage: Stage) -> None:
         """What the model is worth before a round, with the noise and poses of now."""
-        level = self._level(stage)
+        level = self.model.level(stage.resolution)
         evidence = held_out_evidence(self.model.eval(), self.images, self.judges, level)
-        self.progress.round_start = self.progress.best_loss = -float(evidence.mean())
         self.best = snapshot(self.model)
+        self.best["evidence"] = self.best["start"] = torch.from_numpy(evidence)
+        self.progress.best_loss = -float(evidence.mean())
 
     def _end_round(self, stage: Stage) -> None:
         """Go on with the round's best model, and note whether the round was worth it."""
-        progress = self.progress
         self.model = restored(self.best, self.model)
-        level = self._level(stage)
-        still = float(still_evidence(self.model.eval(), self.images, self.judges, level).mean())
-        least = _LEAST_GAIN * max(-progress.best_loss - still, 0.0)
-        progress.has_converged = progress.round_start - progress.best_loss <= least
+        level = self.model.level(stage.resolution)
+        still = still_evidence(self.model.eval(), self.images, self.judges, level)
+        best, start = self.best["evidence"].numpy(), self.best["start"].numpy()
+        self.progress.has_converged = not is_better(best, start, still, _LEAST_GAIN)
 
     def _prepare_encoder(self) -> None:
         """Let the encoder look from the fitted structure."""
@@ -184,7 +185,7 @@ class MarginalTrainer(Trainer):
     def _run_block(self, stage: Stage, n_blocks: int, rows: np.ndarray, bar: tqdm) -> None:
         """Compare a block of images with shared conformations, then take its optimiser steps."""
         batch = self.images.batch(rows).to(self.model.device)
-        level = self._level(stage)
+        level = self.model.level(stage.resolution)
         with torch.no_grad():
             prepared = self.model.renderer.prepare(batch, level)
         contrast = self.model.contrast_prior(batch.optics_group)
@@ -232,8 +233,9 @@ class MarginalTrainer(Trainer):
         if n_own > 0:
             with torch.no_grad():
                 encoded = self.features.encode(model.encoder, batch)
-        count = max(4, round(stage.node_share * n_nodes(self.config, model.latent_dim)))
+        count = max(4, round(stage.node_share * model.n_nodes))
         candidates = compare(model, prepared, count, self.generator, contrast, encoded, n_own)
+        self._refuse_non_finite({"marginal": candidates.marginal.sum()}, self._place(stage))
         chosen = torch.multinomial(candidates.weights.cpu(), 1, generator=self.generator)[:, 0].to(model.device)
         update_contrast(model, batch.optics_group, candidates)
         if encoded is not None:
@@ -265,22 +267,25 @@ class MarginalTrainer(Trainer):
         }
         terms["total"] = sum(terms.values())
         if not torch.isfinite(terms["total"]):
-            self._refuse_non_finite(terms, f"in stage '{stage.name}', block {self.progress.block + 1}")
+            self._refuse_non_finite(terms, self._place(stage))
         self._descend(terms["total"], model.decoder.parameters())
         return {name: value.item() for name, value in terms.items()}
 
-    def _refine_noise_and_poses(self, level: Level) -> None:
+    def _place(self, stage: Stage) -> str:
+        return f"in stage '{stage.name}', block {self.progress.block + 1}"
+
+    def _refine_noise_and_poses(self, resolution: float | None) -> None:
         self.model.eval()
         self.images.refine_noise(residual_noise(self.model, self.images, self.judges))
         self.features.clear()
-        self._refine_poses(level)
+        self._refine_poses(resolution)
 
-    def _refine_poses(self, level: Level) -> None:
+    def _refine_poses(self, resolution: float | None) -> None:
         if self.config.particles.refine_poses:
-            refine_poses(self.model, self.images, level, self.config.particles, self.show_progress)
+            refine_poses(self.model, self.images, resolution, self.config.particles, self.show_progress)
 
     def _block_size(self, stage: Stage) -> int:
-        per_image = 3 * self._level(stage).size ** 2
+        per_image = 3 * self.model.level(stage.resolution).size ** 2
         fitting = max(self.config.training.batch_size, _BLOCK_VALUES // per_image)
         return min(stage.block, fitting)
 
@@ -317,7 +322,7 @@ class MarginalTrainer(Trainer):
             self.model,
             self.images,
             self.judges,
-            self._level(stage),
+            self.model.level(stage.resolution),
         )
         self.model.train()
         held_out = {"marginal": -float(evidence.mean()), "total": -float(evidence.mean())}
@@ -325,7 +330,7 @@ class MarginalTrainer(Trainer):
             "epoch": progress.epoch,
             "stage": stage.name,
             "resolution": round(
-                self.model.renderer.edge / self._level(stage).band,
+                self.model.renderer.edge / self.model.level(stage.resolution).band,
                 2,
             ),
             "step": progress.visits,
@@ -340,9 +345,10 @@ class MarginalTrainer(Trainer):
         progress.sums, progress.images, progress.seconds = {}, 0, 0.0
         self.metrics.append(record)
         if stage.is_round:
-            if progress.best_loss is None or held_out["total"] < progress.best_loss:
+            if held_out["total"] < progress.best_loss:
                 progress.best_loss, progress.best_epoch = held_out["total"], progress.epoch
-                self.best = snapshot(self.model)
+                measured = {"evidence": torch.from_numpy(evidence), "start": self.best["start"]}
+                self.best = snapshot(self.model) | measured
 
     def _show(self, stage: Stage, bar: tqdm) -> None:
         sums, images = self.progress.sums, max(self.progress.images, 1)
@@ -356,6 +362,7 @@ class MarginalTrainer(Trainer):
         """Everything that training depends on from here on."""
         return {
             **super().state(),
+            "plan": [stage.name for stage in self.stages],
             "best": self.best,
             "noise_power": self.images.noise_power,
             "pose_rotvec": self.images.pose_rotvec,
@@ -364,6 +371,8 @@ class MarginalTrainer(Trainer):
         }
 
     def _take_over(self, state: dict[str, Any]) -> None:
+        if state.get("plan") != [stage.name for stage in self.stages]:
+            self._refuse_version()
         self.selection.load(state)
         self.best = state["best"]
         self.model = restored(state, self.model)

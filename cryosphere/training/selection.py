@@ -109,7 +109,7 @@ class ModelSelection:
 
     def merge(self, stage: Stage, model: CryoSphere) -> None:
         """Name the divisions worth fitting; all start from the present model."""
-        level = stage.level(model.renderer)
+        level = model.level(stage.resolution)
         candidates, tried = candidate_bodies(model, self.images, self.judges, level, self.generator)
         self.candidates = [torch.from_numpy(labels) for labels in candidates]
         self.tried += [asdict(item) for item in tried]
@@ -140,7 +140,7 @@ class ModelSelection:
         """Of the rivals, simplest first, and the present model (before or after them), the first that is good."""
         models = [restored(rival, model) for rival in self.rivals]
         models.insert(0 if is_simplest else len(models), model)
-        level = stage.level(model.renderer)
+        level = model.level(stage.resolution)
         evidences = [held_out_evidence(one.eval(), self.images, self.judges, level) for one in models]
         floor = still_evidence(models[0], self.images, self.judges, level)
         kept = simplest_good(evidences, floor, what)
@@ -152,7 +152,7 @@ class ModelSelection:
 
     def _turning(self, stage: Stage, model: CryoSphere) -> CryoSphere | None:
         """A rival in which one part of the structure is on a full turn, if it has a part that could be."""
-        turn = find_turn(model.eval(), self.images, self.learners, stage.level(model.renderer))
+        turn = find_turn(model.eval(), self.images, self.learners, model.level(stage.resolution))
         if turn is None:
             return None
         rival = restored(snapshot(model), model)
@@ -173,7 +173,7 @@ class ModelSelection:
         """Note what shuffled segments came to, and go back to the found ones."""
         found = restored(self.rivals[0], control).eval()
         self.rivals = []
-        level, models = stage.level(control.renderer), [control.eval(), found]
+        level, models = control.level(stage.resolution), [control.eval(), found]
         evidences = [held_out_evidence(model, self.images, self.judges, level) for model in models]
         self._note("shuffling", models, evidences, kept=1)
         return found

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from cryosphere.config import Config
-from cryosphere.model.renderer import Level, Renderer
 
 # Resolutions (Å) of the coarse stages.
 _COARSEST, _COARSE, _MIDDLE = 28.0, 18.0, 14.0
@@ -21,8 +20,6 @@ _COARSE_BLOCK, _FINE_BLOCK = 512, 1024
 _LOOSE_GEOMETRY = 0.1
 # Divisions that are fitted and compared.
 MOST_CANDIDATES = 4
-_USUAL_NODES = {1: 32, 2: 96}
-_MANY_NODES = 128
 _USUAL_OWN_SAMPLES = 4
 
 
@@ -76,11 +73,6 @@ class Stage:
         """Whether it is a round at full resolution."""
         return self.kind == "latent" and self.resolution is None
 
-    def level(self, renderer: Renderer, n_conformations: int = 256) -> Level:
-        """The stage's resolution for a renderer, or what memory allows for so many conformations."""
-        band = None if self.resolution is None else renderer.band_at(self.resolution)
-        return renderer.level(band, n_conformations)
-
 
 def plan(config: Config, n_training: int, divides: bool) -> list[Stage]:
     """Stages of a run.
@@ -127,16 +119,11 @@ def plan(config: Config, n_training: int, divides: bool) -> list[Stage]:
     return stages
 
 
-def n_nodes(config: Config, latent_dim: int) -> int:
-    """Conformations shared by the images of a block."""
-    return config.training.n_nodes or _USUAL_NODES.get(latent_dim, _MANY_NODES)
-
-
 def n_own_samples(config: Config, latent_dim: int) -> int:
     """Further conformations for every image, from the encoder."""
     if config.training.own_samples is not None:
         return config.training.own_samples
-    return 0 if latent_dim in _USUAL_NODES else _USUAL_OWN_SAMPLES
+    return 0 if latent_dim <= 2 else _USUAL_OWN_SAMPLES
 
 
 def rate_factor(fraction: float) -> float:

@@ -185,7 +185,7 @@ def _announce(trainer: Trainer, device: str, say: Callable[[str], None]) -> None
         f"device {device}."
     )
     n_training = len(trainer.training_rows)
-    if n_training < config.training.batch_size:
+    if isinstance(trainer, ElboTrainer) and n_training < config.training.batch_size:
         say(
             f"Only {n_training} particles to train on: "
             f"the batch shrinks from {config.training.batch_size} to {n_training}."
@@ -196,7 +196,14 @@ def _announce(trainer: Trainer, device: str, say: Callable[[str], None]) -> None
             "segment boundaries with care."
         )
     if isinstance(trainer, MarginalTrainer):
-        if trainer.progress.visits:
+        finest = model.renderer.edge / model.level().band
+        if model.level().band < model.renderer.full_band:
+            say(f"Images are compared down to {finest:.1f} Å: more would take over 4 GB of memory at this box.")
+        if len(trainer.held_out_rows) == 0:
+            say("No images are held out: models are compared on training images, and the motion is not judged.")
+        if trainer.progress.stage == len(trainer.stages):
+            say("Training is finished.")
+        elif trainer.progress.visits:
             say(f"Resuming in stage {trainer.progress.stage + 1} of {len(trainer.stages)}.")
     elif trainer.progress.epoch or trainer.progress.step:
         say(f"Resuming after epoch {trainer.progress.epoch}, step {trainer.progress.step}.")
@@ -256,7 +263,7 @@ def describe_training(tried: list[dict], verdict: dict) -> list[str]:
             f"{evidence['model']:.3f}."
         )
         if verdict["motion"] == "undecided":
-            lines.append(f"Whether this motion is real, {verdict['n_images']} images cannot say: nothing was judged.")
+            lines.append("Whether this motion is real, too few images were held out to say: nothing was judged.")
         elif verdict["motion"] == "not supported":
             lines.append(
                 "No motion found: the images do not tell the moving model from one fitted structure, which is kept."

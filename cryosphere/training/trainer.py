@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor, nn
@@ -146,15 +146,18 @@ class Trainer(ABC):
                 "(their contents differ); resume with the same files, or train into a new folder."
             )
         if not vars(self.progress).keys() <= state.keys():
-            raise RunError(
-                f"{self.layout.last_checkpoint}: was made by another version of cryoSPHERE, which cannot be resumed; "
-                "train into a new folder."
-            )
+            self._refuse_version()
         self.progress = type(self.progress)(**{name: state[name] for name in vars(self.progress)})
         self.generator.set_state(state["generator"])
         self._take_over(state)
         for stray in self.layout.last_checkpoint.parent.glob(".*.partial*"):
             stray.unlink()  # half-written when the run was killed
+
+    def _refuse_version(self) -> NoReturn:
+        raise RunError(
+            f"{self.layout.last_checkpoint}: was made by another version of cryoSPHERE, which cannot be resumed; "
+            "train into a new folder."
+        )
 
     @abstractmethod
     def _take_over(self, state: dict[str, Any]) -> None:

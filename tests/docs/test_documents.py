@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from cryosphere.cli import main
-from tests.particle_sets import SHORT_STAGES, write_particle_set
+from tests.particle_sets import SHORT_TRAINING, write_particle_set
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
@@ -20,8 +20,9 @@ README = (ROOT / "README.md").read_text()
 
 def run_script(text: str, folder: Path) -> str:
     """Run Python text in a folder as a user would, but for short stages of training, and give what it printed."""
-    short = [f"stages.{name} = {value}" for name, value in SHORT_STAGES.items()]
-    (folder / "script.py").write_text("\n".join(["from cryosphere.training import stages", *short, text]))
+    short = [f"{place} = {value}" for place, value in SHORT_TRAINING.items()]
+    imports = "import cryosphere.model.vae, cryosphere.training.stages"
+    (folder / "script.py").write_text("\n".join([imports, *short, text]))
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run([sys.executable, "script.py"], cwd=folder, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner
 
 from cryosphere.cli import main
@@ -67,6 +68,12 @@ def test_the_command_trains_both_and_compares(tmp_path, monkeypatch):
     weights = [run.model.decoder.state_dict()["network.0.weight"] for run in runs]
     assert not np.allclose(*weights, atol=1e-2)
     assert compare_half_sets(runs[0], runs[0]).body_agreement == 1
+    with torch.no_grad():
+        for run in runs:
+            assert run.posterior.is_shared  # read while it is that of these weights
+            run.model.decoder.network[-1].weight.zero_()
+    still = compare_half_sets(*runs)
+    assert still.verdict == "no motion in either half" and still.n_bodies == [1, 1]
     again = CliRunner().invoke(main, ["train", "config.yaml", "-o", "halves", "--half-sets", "--quiet"])
     assert again.exit_code == 1 and "--resume" in again.output
     (tmp_path / "halves" / "mine.txt").write_text("keep")

@@ -6,7 +6,7 @@ import torch
 
 import cryosphere
 from cryosphere.config_files import parse_config
-from cryosphere.errors import ConfigError
+from cryosphere.errors import ConfigError, RunError
 from cryosphere.io.mrc import write_stack
 from cryosphere.physics.noise import coloured_noise
 from cryosphere.runs.checkpoints import load_checkpoint
@@ -100,6 +100,23 @@ def test_killed_and_resumed_equals_uninterrupted(swinging, tmp_path, monkeypatch
     assert all(torch.equal(first[name], second[name]) or name == "contrast" for name in first)
     assert torch.equal(first["contrast"].nan_to_num(), second["contrast"].nan_to_num())
     assert np.array_equal(whole.posterior.log_likelihood, resumed.posterior.log_likelihood)
+
+
+def test_another_plan_is_not_resumed_and_values_that_are_not_finite_stop_training(swinging, tmp_path, monkeypatch):
+    fit = MarginalTrainer._step
+
+    def spoils(self, stage, *arguments):
+        terms = fit(self, stage, *arguments)
+        if stage.kind == "latent":
+            self.model.decoder.static.data.fill_(torch.nan)
+        return terms
+
+    monkeypatch.setattr(MarginalTrainer, "_step", spoils)
+    with pytest.raises(RunError, match=r"in stage 'open the latent', block [0-9]*, before the optimiser step: .* not"):
+        train(swinging, tmp_path / "run")
+    monkeypatch.setattr(stages, "_MOST_ROUNDS", 4)
+    with pytest.raises(RunError, match="another version"):
+        cryosphere.train(settings(swinging), tmp_path / "run", resume=True, show_progress=False)
 
 
 def test_images_of_noise_alone_give_no_motion(tmp_path):

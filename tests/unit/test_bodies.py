@@ -197,7 +197,11 @@ def test_a_folded_latent_is_laid_out_along_the_motion(tmp_path):
     assert not unfold(model)
 
 
-@pytest.mark.parametrize("angle", [lambda z: 20 * z, lambda z: 40 * np.tanh(8 * (z - 0.5))], ids=["path", "two states"])
+@pytest.mark.parametrize(
+    "angle",
+    [lambda z: 20 * z, lambda z: 40 * np.tanh(8 * (z - 0.5)), lambda z: 360 * (norm.cdf(z) - 0.5)],
+    ids=["path", "two states", "full turn"],
+)
 def test_what_is_not_folded_stays(tmp_path, angle):
     model = learned(tmp_path, angle)
     before = [value.clone() for value in model.decoder.parameters()]

@@ -60,6 +60,8 @@ def test_overrides_win_and_are_typed(tmp_path, inputs):
     [
         ("training.epoch=3", "unknown key 'training.epoch'; did you mean 'training.epochs'"),
         ("trainnig.epochs=3", "unknown key 'trainnig'; did you mean 'training'"),
+        ("segments.n_segments=0", "'segments.n_segments': expected greater than or equal to 1, or 'auto', found 0"),
+        ("model.decoder_layers=[0]", "'model.decoder_layers.0': expected greater than or equal to 1, found 0"),
         ("training.epochs=many", "'training.epochs': expected a valid integer, found 'many'"),
         ("training.epochs=2.5", "'training.epochs'"),
         ("training.epochs=0", "greater than or equal to 1, found 0"),

@@ -7,16 +7,17 @@ import pytest
 import torch
 
 from cryosphere.config_files import parse_config
-from cryosphere.inference import posterior
 from cryosphere.inference.poses import PosePrior, pose_freedom, refine_poses
 from cryosphere.inference.posterior import compute_posterior
 from cryosphere.io.star import read_particles
 from cryosphere.io.structures import read_structure
+from cryosphere.model import renderer
 from cryosphere.model.vae import CryoSphere
 from cryosphere.particles.dataset import ParticleImages
 from cryosphere.physics.rotations import rotmat_to_rotvec
 from cryosphere.simulation.truth import read_truth
 from cryosphere.structure.placement import place
+from cryosphere.training.evidence import residual_noise
 from tests.particle_sets import configuration, write_particle_set
 
 MARGINAL = {"objective": "marginal"}
@@ -45,7 +46,7 @@ def test_known_pose_errors_are_found_again(tmp_path):
     truth = read_truth(folder / "truth")
     wrong = torch.tensor(images.table.rotmat)
     before = rms_angle(wrong, torch.tensor(truth.rotmat))
-    refine_poses(model, images, model.renderer.level(), config.particles)
+    refine_poses(model, images, None, config.particles)
     batch = images.batch(np.arange(60))
     after = rms_angle(batch.rotmat.double(), torch.tensor(truth.rotmat))
     shift = torch.tensor(images.table.shift) + images.pose_shift
@@ -62,11 +63,26 @@ def test_a_posterior_does_not_depend_on_how_many_conformations_are_held_at_once(
     torch.nn.init.normal_(model.decoder.network[-1].bias, std=0.05)
     torch.nn.init.normal_(model.decoder.network[-1].weight, std=0.05)
     whole = compute_posterior(model, images, config.inference)
-    monkeypatch.setattr(posterior, "_NODES_AT_ONCE", 16)
+    monkeypatch.setattr(model.renderer, "capacity", lambda level: 16)
     parts = compute_posterior(model, images, config.inference)
     assert whole.log_likelihood.std(1).min() > 0.1
     np.testing.assert_allclose(parts.log_likelihood, whole.log_likelihood, rtol=1e-4, atol=1e-2)
     np.testing.assert_allclose(parts.mean, whole.mean, atol=5e-3)
+
+
+def test_noise_is_refined_and_posteriors_made_at_boxes_whose_volumes_do_not_fit_into_memory(tmp_path, monkeypatch):
+    folder = write_particle_set(tmp_path / "set", 40, box_size=32, snr=0.1)
+    model, images, config = load(folder, loss=MARGINAL, model={"latent_dim": 1}, inference={"n_conformations": 20})
+    rows = np.arange(40)
+    whole = residual_noise(model, images, rows)
+    assert model.level().band == 16
+    monkeypatch.setattr(renderer, "_TABLE_BYTES", 8.1 * 32 * 13**3 * model.n_nodes)
+    assert model.level().band == 12 and model.renderer.capacity(model.level()) == model.n_nodes
+    assert model.renderer.capacity(model.renderer.level()) < model.n_nodes
+    coarse = residual_noise(model, images, rows)
+    torch.testing.assert_close(coarse, whole, rtol=0.05, atol=0.02)
+    assert abs(float(whole[0, 2:-1].mean()) - 1) < 0.1
+    assert np.isfinite(compute_posterior(model, images, config.inference).log_likelihood).all()
 
 
 def test_a_strong_prior_leaves_the_poses_where_they_are(tmp_path):
@@ -81,7 +97,7 @@ def test_a_strong_prior_leaves_the_poses_where_they_are(tmp_path):
 def expand(model, prepared, positions, precision):
     table, n_images = model.renderer.table(positions, prepared.level), len(prepared.images)
     prior = PosePrior(torch.zeros(n_images, 5), precision)
-    return pose_freedom(model, prepared, positions, table, torch.zeros(n_images, dtype=torch.long), None, prior)
+    return pose_freedom(model, prepared, positions[:1].expand(n_images, -1, -1), table, None, prior)
 
 
 def test_integrating_over_shifts_weighs_conformations_like_a_sum_over_shifts(tmp_path):

@@ -1,0 +1,77 @@
+"""Log-likelihoods of many images at many conformations, within memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from tqdm import tqdm
+
+from cryosphere.model.losses import ContrastPrior, log_likelihood_ratio
+from cryosphere.model.renderer import Level, PreparedImages
+from cryosphere.model.vae import CryoSphere
+from cryosphere.particles.dataset import ParticleImages
+from cryosphere.records import ParticleBatch
+
+# Images and pixel values of a batch, at most.
+_BATCH, _BATCH_VALUES = 256, 4_000_000
+
+
+def prepared_batches(
+    model: CryoSphere,
+    images: ParticleImages,
+    rows: Int[np.ndarray, " image"],
+    level: Level,
+    bar: tqdm | None = None,
+) -> Iterator[tuple[slice, ParticleBatch, PreparedImages, ContrastPrior | None]]:
+    """Some images, batch by batch: their places in ``rows``, they themselves, ready to be compared, and contrasts."""
+    size = max(1, min(_BATCH, _BATCH_VALUES // level.size**2))
+    for start in range(0, len(rows), size):
+        part = slice(start, min(start + size, len(rows)))
+        batch = images.batch(rows[part]).to(model.device)
+        yield part, batch, model.renderer.prepare(batch, level), model.contrast_prior(batch.optics_group)
+        if bar is not None:
+            bar.update(part.stop - part.start)
+
+
+@torch.no_grad()
+def log_likelihoods(
+    model: CryoSphere,
+    images: ParticleImages,
+    rows: Int[np.ndarray, " image"],
+    sites: Float[Tensor, "conformation residue 3"],
+    level: Level,
+    bar: tqdm | None = None,
+) -> Float[Tensor, "image conformation"]:
+    """Log-likelihood ratio to pure noise (nats) of every image at every conformation, on the CPU.
+
+    The images are gone through once for as many conformations as memory holds the transforms of.
+
+    Parameters
+    ----------
+    model : CryoSphere
+    images : ParticleImages
+    rows : int array of shape (image,)
+    sites : tensor of shape (conformation, residue, 3)
+        Å.
+    level : Level
+        Resolution to compare at.
+    bar : tqdm, optional
+        Told of every image, once for each time.
+    """
+    found = torch.empty(len(rows), len(sites))
+    for chunk in chunks(model, len(sites), level):
+        table = model.renderer.table(sites[chunk], level)
+        for part, _, prepared, contrast in prepared_batches(model, images, rows, level, bar):
+            overlap, power = model.renderer.overlaps(prepared, table)
+            found[part, chunk] = log_likelihood_ratio(overlap, power, contrast).cpu()
+    return found
+
+
+def chunks(model: CryoSphere, count: int, level: Level) -> list[slice]:
+    """Runs of conformations whose transforms memory holds together."""
+    size = model.renderer.capacity(level)
+    return [slice(start, min(start + size, count)) for start in range(0, count, size)]
