@@ -17,6 +17,8 @@ from cryosphere.records import SegmentMotions
 from cryosphere.runs.run import Run
 from cryosphere.structure.placement import place
 from cryosphere.training import stages
+from cryosphere.training.evidence import held_out_evidence
+from cryosphere.training.folds import equalise
 from cryosphere.training.imitation import learn_motions
 from cryosphere.training.selection import ModelSelection
 from cryosphere.training.train import train
@@ -42,8 +44,12 @@ def learned(degrees, tmp_path, monkeypatch) -> tuple[Run, np.ndarray, np.ndarray
 @pytest.fixture
 def still(degrees, tmp_path):
     """A model of the two arms that nothing was taught, with images of an arm that swings so far."""
-    folder = write_particle_set(tmp_path / "set", 200, snr=1.0, states=swinging_arm(60, degrees, "-y"))
-    config = parse_config(marginal_configuration(folder, model={"latent_dim": 1, "decoder_layers": [64]}), folder)
+    return untaught(tmp_path, degrees, snr=1.0, decoder_layers=[64])
+
+
+def untaught(tmp_path, degrees, snr, **model):
+    folder = write_particle_set(tmp_path / "set", 200, snr=snr, states=swinging_arm(60, degrees, "-y"))
+    config = parse_config(marginal_configuration(folder, model={"latent_dim": 1, **model}), folder)
     table = read_particles(folder / "particles.star")
     structure = place(read_structure(folder / "nominal.cif"), "center", table.box_size, table.pixel_size)
     torch.manual_seed(0)
@@ -127,6 +133,27 @@ def test_a_latent_that_goes_there_and_back_is_laid_out_unless_images_lose(still,
     assert torch.equal(kept.decode(latent), model.decode(latent))
     assert [item["chosen"] for item in selection.tried] == [True, False, False, True]
     assert selection.begin(stage, straight) is None
+
+
+def test_a_latent_is_laid_out_as_densely_as_the_images_are(tmp_path, degrees):
+    model, images = untaught(tmp_path, degrees, snr=0.1)
+    model = with_bodies(model, BODIES, 1, torch.Generator().manual_seed(0)).eval()
+    latent = prior_nodes(256, 1)
+    crowded = torch.special.ndtri(torch.special.ndtr(latent) ** 3)  # half of the latents for an eighth of the images
+    learn_motions(model.decoder, latent, swung(model, crowded, degrees)[0])
+    rows, level = np.arange(200), model.level()
+    before = held_out_evidence(model, images, rows, level).mean()
+    assert equalise(model, images, rows, level)
+    assert held_out_evidence(model, images, rows, level).mean() > before + 0.1
+    with torch.no_grad():
+        decoded = model.decode(latent)
+    wanted = swung(model, latent, degrees)[1]
+    wanted = min((wanted, wanted[::-1]), key=lambda path: rmsd(decoded, path))
+    assert (
+        rmsd(decoded, wanted)
+        < 0.35 * rmsd(wanted, wanted.mean(0))
+        < 0.6 * rmsd(swung(model, crowded, degrees)[1], wanted)
+    )
 
 
 def test_the_turn_is_learned_from_images(learned, degrees):
