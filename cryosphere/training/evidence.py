@@ -145,8 +145,9 @@ def candidate_bodies(
     """Merge patches that move as one, and name the divisions worth fitting.
 
     On the way from all patches to one body, every merging costs held-out images some of what the motion had gained
-    them, much of which a fit wins back. Candidates are the fewest bodies that cost at most 10 %, 3 % and 1 %, and those
-    before the merging that changes the conformations most in proportion to the one before.
+    them, much of which a fit wins back. Candidates are the fewest bodies that cost at most 10 %, 3 % and 1 %, those
+    before the merging that changes the conformations most in proportion to the one before, and two bodies: in very noisy
+    images patches gain next to nothing, and the costs say little.
 
     Returns
     -------
@@ -170,7 +171,8 @@ def candidate_bodies(
         if number not in chosen:
             chosen.append(number)
     jump = _before_the_jump([rmsd for _, rmsd in path])
-    chosen = sorted({*chosen, jump}, reverse=True)
+    two = next((number for number, (labels, _) in enumerate(path) if labels.max() == 1), jump)
+    chosen = sorted({*chosen, jump, two}, reverse=True)
     tried = [
         Tried(
             "merging",

@@ -19,7 +19,7 @@ _COARSE_BLOCK, _FINE_BLOCK = 512, 1024
 # Weight of the geometry terms before the last stage: bodies that are not yet right must be able to part.
 _LOOSE_GEOMETRY = 0.1
 # Divisions that are fitted and compared.
-MOST_CANDIDATES = 4
+MOST_CANDIDATES = 5
 _USUAL_OWN_SAMPLES = 4
 
 
