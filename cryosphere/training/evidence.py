@@ -146,8 +146,8 @@ def candidate_bodies(
 
     On the way from all patches to one body, every merging costs held-out images some of what the motion had gained
     them, much of which a fit wins back. Candidates are the fewest bodies that cost at most 10 %, 3 % and 1 %, those
-    before the merging that changes the conformations most in proportion to the one before, and two bodies: in very noisy
-    images patches gain next to nothing, and the costs say little.
+    before the merging that changes the conformations most in proportion to the one before, and two bodies, as the costs
+    say little where images are very noisy.
 
     Returns
     -------
