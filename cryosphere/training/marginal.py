@@ -38,7 +38,8 @@ _MOST_JUDGES = 1000
 _BLOCK_VALUES = 30_000_000
 # Images after which held-out images are looked at again within a stage.
 _RECORD_EVERY = 6000
-# A round at full resolution is followed by another if it gained this share of all that the motion gains.
+# A round at full resolution is followed by another if it gained this share of all that the motion gains, and the motion
+# gains anything.
 _LEAST_GAIN = 0.002
 # Conformations of a step whose geometry is looked at, evenly spread over the latent.
 _GEOMETRY_SAMPLE = 6
@@ -172,7 +173,8 @@ class MarginalTrainer(Trainer):
         level = self.model.level(stage.resolution)
         still = still_evidence(self.model.eval(), self.images, self.judges, level)
         best, start = self.best["evidence"].numpy(), self.best["start"].numpy()
-        self.progress.has_converged = not is_better(best, start, still, _LEAST_GAIN)
+        gains_enough = (best - start).mean() > _LEAST_GAIN * (best - still).mean()
+        self.progress.has_converged = not (gains_enough and is_better(best, still, still, share=0.0))
 
     def _prepare_encoder(self) -> None:
         """Let the encoder look from the fitted structure."""
