@@ -41,6 +41,9 @@ _RECORD_EVERY = 6000
 # A round at full resolution is followed by another if it gained this share of all that the motion gains, and the motion
 # gains anything.
 _LEAST_GAIN = 0.002
+# Nats by which an image tells the fitted structure from noise, under which more images are seen in coarse stages, and at
+# most how many times as many.
+_ENOUGH_NATS, _MOST_PATIENCE = 4.0, 3.0
 # Conformations of a step whose geometry is looked at, evenly spread over the latent.
 _GEOMETRY_SAMPLE = 6
 
@@ -52,7 +55,7 @@ class Progress:
     ``stage`` counts finished stages, ``block`` the finished blocks of the running one, ``visits`` all images seen,
     ``sums`` the running stage's loss terms summed over images; ``epoch`` numbers the records of the metrics;
     ``best_loss`` is that of the running round at full resolution, ``has_converged`` whether the last one gained next to
-    nothing.
+    nothing; ``patience`` multiplies the images seen in coarse stages.
     """
 
     stage: int = 0
@@ -65,6 +68,7 @@ class Progress:
     best_loss: float | None = None
     best_epoch: int | None = None
     has_converged: bool = False
+    patience: float = 1.0
     verdict: dict[str, Any] = field(default_factory=dict)
 
 
@@ -139,7 +143,8 @@ class MarginalTrainer(Trainer):
                 return
             self.model = started
         size = self._block_size(stage)
-        n_blocks = math.ceil(stage.visits / size)
+        visits = stage.visits if stage.is_round or stage.kind == "still" else stage.visits * self.progress.patience
+        n_blocks = math.ceil(visits / size)
         if self.optimiser is None:
             self.optimiser = self._make_optimiser(stage)
         self.model.train()
@@ -156,6 +161,7 @@ class MarginalTrainer(Trainer):
         self.model = self.selection.end(stage, self.model)
         if stage.kind == "still":
             self._prepare_encoder()
+            self._be_patient(stage)
         elif stage.is_round:
             self._end_round(stage)
 
@@ -175,6 +181,12 @@ class MarginalTrainer(Trainer):
         best, start = self.best["evidence"].numpy(), self.best["start"].numpy()
         gains_enough = (best - start).mean() > _LEAST_GAIN * (best - still).mean()
         self.progress.has_converged = not (gains_enough and is_better(best, still, still, share=0.0))
+
+    def _be_patient(self, stage: Stage) -> None:
+        """See more images in coarse stages where each one says little."""
+        level = self.model.level(stage.resolution)
+        told = float(still_evidence(self.model.eval(), self.images, self.judges, level).mean())
+        self.progress.patience = float(np.clip(_ENOUGH_NATS / max(told, 1e-9), 1.0, _MOST_PATIENCE))
 
     def _prepare_encoder(self) -> None:
         """Let the encoder look from the fitted structure."""
