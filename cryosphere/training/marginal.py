@@ -41,8 +41,8 @@ _RECORD_EVERY = 6000
 # A round at full resolution is followed by another if it gained this share of all that the motion gains, and the motion
 # gains anything.
 _LEAST_GAIN = 0.002
-# Nats by which an image tells the fitted structure from noise, under which more images are seen in coarse stages, and at
-# most how many times as many.
+# Nats by which an image tells the fitted structure from noise, under which coarse stages see more images, and how many
+# times as many at most.
 _ENOUGH_NATS, _MOST_PATIENCE = 4.0, 3.0
 # Conformations of a step whose geometry is looked at, evenly spread over the latent.
 _GEOMETRY_SAMPLE = 6
