@@ -69,6 +69,7 @@ def test_motion_is_recovered_and_judged(swinging, tmp_path):
     assert run.verdict["evidence"]["model"] > run.verdict["evidence"]["still"] > run.verdict["evidence"]["nominal"]
     assert {item["what"] for item in run.tried} >= {"merging", "segments", "latent dimension"}
     assert any("Motion: supported" in line for line in said)
+    assert load_checkpoint(run.layout.last_checkpoint)["patience"] == 1
     posterior = run.posterior
     assert posterior.is_shared and np.isfinite(posterior.log_evidence).all()
     assert np.all(posterior.effective_sample_size >= 1)
@@ -126,6 +127,7 @@ def test_images_of_noise_alone_give_no_motion(tmp_path):
     said = []
     run = train(folder, tmp_path / "run", said)
     assert run.verdict["motion"] == "not supported"
+    assert load_checkpoint(run.layout.last_checkpoint)["patience"] == 3
     assert any(line.startswith("No motion found") for line in said)
     assert spread_of_structures(run) < 1e-3
 
