@@ -31,7 +31,7 @@ _MANY_NODES = 256
 # A simpler model is kept unless a richer one gains more than so many standard errors and this share of all that the
 # motion gains: a richer one also makes up for what the Gaussians of residues are not.
 _STANDARD_ERRORS = 2.0
-_LEAST_SHARE = {"segments": 0.02, "latent dimension": 0.10, "wide turn": 0.10, "fold": 0.02}
+_LEAST_SHARE = {"segments": 0.02, "latent dimension": 0.05, "wide turn": 0.10, "fold": 0.02}
 # Shares of what the motion gains that merging bodies may cost before they are fitted.
 _CANDIDATE_LOSSES = (0.10, 0.03, 0.01)
 # Standard errors by which a segment's motion must be seen for "supported", and for "weak".

@@ -107,7 +107,7 @@ def plan(config: Config, n_training: int, divides: bool) -> list[Stage]:
     else:
         stages.append(replace(fit, is_fork=True))
     if config.model.latent_dim == "auto":
-        stages.append(replace(fit, name="try another dimension", kind="trial"))
+        stages.append(replace(fit, name="try another dimension", kind="trial", visits=2 * _COARSE_VISITS))
     if divides:
         stages.append(replace(fit, name="shuffled segments, for comparison", kind="control"))
     for number in range(1 if epochs else _MOST_ROUNDS):
