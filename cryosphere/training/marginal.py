@@ -27,7 +27,6 @@ from cryosphere.training.evidence import (
     segment_support,
     still_evidence,
 )
-from cryosphere.training.folds import equalise
 from cryosphere.training.selection import ModelSelection, restored, snapshot
 from cryosphere.training.stages import Stage, n_own_samples, plan, rate_factor
 from cryosphere.training.trainer import Trainer, make_optimiser
@@ -294,18 +293,7 @@ class MarginalTrainer(Trainer):
         self.images.refine_noise(residual_noise(self.model, self.images, self.judges))
         self.features.clear()
         self._refine_poses(resolution)
-        self._equalise(resolution)
-
-    def _equalise(self, resolution: float | None) -> None:
-        """Lay the latent out as densely as the images ask for, if held-out images gain by it."""
-        level = self.model.level(resolution)
-        some = self.training_rows[:: math.ceil(len(self.training_rows) / _MOST_JUDGES)]
-        other = restored(snapshot(self.model), self.model).eval()
-        if not equalise(other, self.images, some, level):
-            return
-        before, after = (held_out_evidence(one, self.images, self.judges, level).mean() for one in (self.model, other))
-        if after > before:
-            self.model = other
+        self.model = self.selection.equalised(self.model, resolution)
 
     def _refine_poses(self, resolution: float | None) -> None:
         if self.config.particles.refine_poses:

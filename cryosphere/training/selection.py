@@ -21,10 +21,12 @@ from cryosphere.training.evidence import (
     simplest_good,
     still_evidence,
 )
-from cryosphere.training.folds import unfold
+from cryosphere.training.folds import equalise, unfold
 from cryosphere.training.stages import Stage
 from cryosphere.training.turns import find_turn, start_turning
 
+# Images from which the latent is laid out.
+_MOST_LEARNERS = 1000
 _KEPT = ("fork", "rivals", "candidates", "chosen", "tried")
 
 
@@ -114,6 +116,16 @@ class ModelSelection:
         self.candidates = [torch.from_numpy(labels) for labels in candidates]
         self.tried += [asdict(item) for item in tried]
         self.fork = snapshot(model)
+
+    def equalised(self, model: CryoSphere, resolution: float | None) -> CryoSphere:
+        """The model with its latent laid out as densely as the images ask for, if held-out images gain by it."""
+        level = model.level(resolution)
+        some = self.learners[:: math.ceil(len(self.learners) / _MOST_LEARNERS)]
+        other = restored(snapshot(model), model).eval()
+        if not equalise(other, self.images, some, level):
+            return model
+        before, after = (held_out_evidence(one, self.images, self.judges, level).mean() for one in (model, other))
+        return other if after > before else model
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint keeps."""
