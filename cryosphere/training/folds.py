@@ -20,6 +20,8 @@ from cryosphere.training.imitation import learn_motions
 _SAMPLES, _NODES = 256, 96
 # Standard deviation over which the density of the images along the latent is smoothed, as a share of the prior.
 _SMOOTHING = 0.02
+# Quantile of the outermost latents, where no image is.
+_LEAST_QUANTILE = 1e-6
 # Way along the main motion, in units of its range, from which a latent counts as folded: 1 is there, 2 there and back.
 _LEAST_WAY = 1.5
 # Mean distance of conformations that are neighbours in their order along the motion, in units of the largest between
@@ -89,7 +91,7 @@ def equalise(model: CryoSphere, images: ParticleImages, rows: Int[np.ndarray, " 
     quantile = torch.cumsum(mass, 0) - mass / 2
     with torch.no_grad():
         motions = model.decoder(latent)
-    wanted = torch.special.ndtri(quantile).float()[:, None].to(model.device)
+    wanted = torch.special.ndtri(quantile.clamp(_LEAST_QUANTILE, 1 - _LEAST_QUANTILE)).float()[:, None].to(model.device)
     learn_motions(model.decoder, wanted, motions)
     model.decoder.imitate(wanted, motions)
     return True

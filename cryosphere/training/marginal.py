@@ -95,7 +95,12 @@ class MarginalTrainer(Trainer):
         self._last_saved = time.monotonic()
 
     def _visits(self) -> tuple[int, int]:
-        return self.progress.visits, sum(stage.visits for stage in self.stages)
+        return self.progress.visits, sum(self._visits_of(stage) for stage in self.stages)
+
+    def _visits_of(self, stage: Stage) -> int:
+        """Images to be seen in a stage: more in coarse ones where each image says little."""
+        is_coarse = stage.kind != "still" and not stage.is_round
+        return math.ceil(stage.visits * self.progress.patience) if is_coarse else stage.visits
 
     def _run(self, bar: tqdm) -> None:
         while self.progress.stage < len(self.stages):
@@ -116,13 +121,13 @@ class MarginalTrainer(Trainer):
     def _run_stage(self, stage: Stage, bar: tqdm) -> None:
         bar.set_description(stage.name)
         if stage.is_optional and self.progress.has_converged:
-            bar.update(stage.visits)
+            bar.update(self._visits_of(stage))
         elif stage.kind == "merge":
             self.selection.merge(stage, self.model)
         elif stage.kind == "refine":
             self._refine_noise_and_poses(stage.resolution)
         elif self.selection.skips(stage, self.model):
-            bar.update(stage.visits)
+            bar.update(self._visits_of(stage))
         else:
             self._fit(stage, bar)
         self.progress.stage += 1
@@ -138,12 +143,11 @@ class MarginalTrainer(Trainer):
                 self._begin_round(stage)
             started = self.selection.begin(stage, self.model)
             if started is None:
-                bar.update(stage.visits)
+                bar.update(self._visits_of(stage))
                 return
             self.model = started
         size = self._block_size(stage)
-        visits = stage.visits if stage.is_round or stage.kind == "still" else stage.visits * self.progress.patience
-        n_blocks = math.ceil(visits / size)
+        n_blocks = math.ceil(self._visits_of(stage) / size)
         if self.optimiser is None:
             self.optimiser = self._make_optimiser(stage)
         self.model.train()
@@ -161,6 +165,7 @@ class MarginalTrainer(Trainer):
         if stage.kind == "still":
             self._prepare_encoder()
             self._be_patient(stage)
+            bar.total = self._visits()[1]
         elif stage.is_round:
             self._end_round(stage)
 
