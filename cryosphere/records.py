@@ -137,6 +137,15 @@ class ParticleTable:
         What the reader wants the user to know (warnings), one sentence each.
     half_set : int array of shape (particle,), optional
         1 or 2, the half of a gold-standard refinement that the particle belonged to (``rlnRandomSubset``).
+    group_box_size, group_pixel_size : arrays of shape (group,), optional
+        Box (pixels) and pixel size (Å) that the images of each optics group have in their files, where they differ
+        from ``box_size`` and ``pixel_size``, the grid that all are brought to when they are read.
+    group_beam_tilt : array of shape (group, 2), optional
+        Beam tilt (x, y) in rad.
+    group_odd_zernike, group_even_zernike : arrays of shape (group, coefficient), optional
+        RELION's antisymmetric (``rlnOddZernike``) and symmetric (``rlnEvenZernike``) aberrations, rad.
+    group_magnification : array of shape (group, 2, 2), optional
+        Anisotropic magnification, RELION's ``rlnMagMat00`` … ``rlnMagMat11``.
     """
 
     source: Path
@@ -160,6 +169,12 @@ class ParticleTable:
     pixel_size: float
     notes: tuple[str, ...] = ()
     half_set: Int[np.ndarray, " particle"] | None = None
+    group_box_size: Int[np.ndarray, " group"] | None = None
+    group_pixel_size: Float[np.ndarray, " group"] | None = None
+    group_beam_tilt: Float[np.ndarray, "group 2"] | None = None
+    group_odd_zernike: Float[np.ndarray, "group odd"] | None = None
+    group_even_zernike: Float[np.ndarray, "group even"] | None = None
+    group_magnification: Float[np.ndarray, "group 2 2"] | None = None
 
     @property
     def n_particles(self) -> int:
