@@ -271,8 +271,10 @@ class Config(_Section):
             (
                 self.inference.method == "encoder"
                 and not elbo
-                and self.training.own_samples in (None, 0)
-                and self.model.latent_dim in ("auto", 1, 2),
+                and (
+                    self.training.own_samples == 0
+                    or (self.training.own_samples is None and self.model.latent_dim in ("auto", 1, 2))
+                ),
                 "inference.method 'encoder' needs an encoder that was trained: loss.objective 'elbo', or "
                 "training.own_samples above 0, or more than 2 latent dimensions",
             ),

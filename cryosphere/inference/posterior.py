@@ -170,7 +170,8 @@ def _moments(grid: PosteriorGrid, likelihood: Float[np.ndarray, "particle node"]
 def _of_own_samples(model: CryoSphere, images: ParticleImages, count: int, seed: int, progress: bool) -> Posterior:
     """Importance weights over shared latents and each image's own from its proposal."""
     generator = torch.Generator().manual_seed(seed)
-    level, rows = model.level(), np.arange(images.table.n_particles)
+    level = model.renderer.level(n_conformations=max(count, model.n_nodes))
+    rows = np.arange(images.table.n_particles)
     parts: list[tuple[Tensor, ...]] = []
     with tqdm(total=len(rows), desc="posterior", unit="image", disable=not progress) as bar:
         for _, batch, prepared, contrast in prepared_batches(model, images, rows, level, bar):

@@ -20,7 +20,7 @@ from cryosphere.training.imitation import learn_motions
 _SAMPLES, _NODES = 256, 96
 # Standard deviation over which the density of the images along the latent is smoothed, as a share of the prior.
 _SMOOTHING = 0.02
-# Quantile of the outermost latents, where no image is.
+# Quantile of the latents that are left out, as no image is there or beyond.
 _LEAST_QUANTILE = 1e-6
 # Way along the main motion, in units of its range, from which a latent counts as folded: 1 is there, 2 there and back.
 _LEAST_WAY = 1.5
@@ -89,9 +89,10 @@ def equalise(model: CryoSphere, images: ParticleImages, rows: Int[np.ndarray, " 
         latent, mass = latent[order], mass[order.cpu().numpy()]
     mass = torch.from_numpy(gaussian_filter1d(mass, _SMOOTHING * len(mass), mode="reflect"))
     quantile = torch.cumsum(mass, 0) - mass / 2
+    seen = (quantile > _LEAST_QUANTILE) & (quantile < 1 - _LEAST_QUANTILE)
     with torch.no_grad():
-        motions = model.decoder(latent)
-    wanted = torch.special.ndtri(quantile.clamp(_LEAST_QUANTILE, 1 - _LEAST_QUANTILE)).float()[:, None].to(model.device)
+        motions = model.decoder(latent[seen.to(model.device)])
+    wanted = torch.special.ndtri(quantile[seen]).float()[:, None].to(model.device)
     learn_motions(model.decoder, wanted, motions)
     model.decoder.imitate(wanted, motions)
     return True

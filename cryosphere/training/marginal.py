@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -114,7 +114,10 @@ class MarginalTrainer(Trainer):
         self._refine_poses(None)
         with self.images.uncorrected():  # poses fitted to the moving model would speak for it
             enough = len(self.held_out_rows) >= LEAST_JUDGES
-            self.progress.verdict = segment_support(self.model, self.images, self.judges, enough)
+            verdict = segment_support(self.model, self.images, self.judges, enough)
+        if "not supported" in (verdict["motion"], *(segment["motion"] for segment in verdict["segments"])):
+            self._refine_poses(None)  # those of a motion that is no more
+        self.progress.verdict = verdict
         self.save()
         self.save(self.layout.best_checkpoint)
 
@@ -153,7 +156,9 @@ class MarginalTrainer(Trainer):
         self.model.train()
         while self.progress.block < n_blocks:
             started = time.monotonic()
-            self._run_block(stage, n_blocks, self._next_rows(size), bar)
+            visits, block = self._visits_of(stage), self.progress.block
+            count = visits * (block + 1) // n_blocks - visits * block // n_blocks
+            self._run_block(stage, n_blocks, self._next_rows(count), bar)
             self.progress.seconds += time.monotonic() - started
             self.progress.block += 1
             if self.progress.block == n_blocks or self.progress.images >= _RECORD_EVERY:
@@ -382,7 +387,7 @@ class MarginalTrainer(Trainer):
         """Everything that training depends on from here on."""
         return {
             **super().state(),
-            "plan": [stage.name for stage in self.stages],
+            "plan": [asdict(stage) for stage in self.stages],
             "best": self.best,
             "noise_power": self.images.noise_power,
             "pose_rotvec": self.images.pose_rotvec,
@@ -391,7 +396,7 @@ class MarginalTrainer(Trainer):
         }
 
     def _take_over(self, state: dict[str, Any]) -> None:
-        if state.get("plan") != [stage.name for stage in self.stages]:
+        if state.get("plan") != [asdict(stage) for stage in self.stages]:
             self._refuse_version()
         self.selection.load(state)
         self.best = state["best"]

@@ -34,6 +34,8 @@ class Stage:
     kind : str
         ``still``: one structure for all images; ``latent``: the marginal likelihood; ``trial``: that, in one more
         latent dimension, kept if the held-out images gain;
+        ``merge``: divisions worth fitting are named, no steps; ``bodies``: ``latent`` for one of them;
+        ``control``: that with shuffled segments, to compare with;
         ``turn``: that from one part on a full turn, kept if the held-out images gain;
         ``unfold``: that from a latent laid out along the motion, kept unless the held-out images lose;
         ``refine``: noise spectra and, if wanted, poses are refined, no steps.
@@ -104,12 +106,12 @@ def plan(config: Config, n_training: int, divides: bool) -> list[Stage]:
     if divides:
         stages.append(Stage("merge what moves as one", "merge", _COARSE))
         stages += [replace(fit, kind="bodies", candidate=number) for number in range(MOST_CANDIDATES)]
+        stages.append(replace(fit, name="shuffled segments, for comparison", kind="control"))
     else:
         stages.append(replace(fit, is_fork=True))
-    if config.model.latent_dim == "auto":
+    if config.model.latent_dim == "auto":  # both sides of a contest see as many images
+        stages.append(replace(fit, name="fit bodies further"))
         stages.append(replace(fit, name="try another dimension", kind="trial", visits=2 * _COARSE_VISITS))
-    if divides:
-        stages.append(replace(fit, name="shuffled segments, for comparison", kind="control"))
     for number in range(1 if epochs else _MOST_ROUNDS):
         optional = number >= _LEAST_ROUNDS
         stages += [

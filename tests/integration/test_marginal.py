@@ -68,6 +68,7 @@ def test_motion_is_recovered_and_judged(swinging, tmp_path):
     assert len(run.verdict["segments"]) == len(run.segment_names)
     assert run.verdict["evidence"]["model"] > run.verdict["evidence"]["still"] > run.verdict["evidence"]["nominal"]
     assert {item["what"] for item in run.tried} >= {"merging", "segments", "latent dimension"}
+    assert run.latent_dim == 1
     assert any("Motion: supported" in line for line in said)
     assert load_checkpoint(run.layout.last_checkpoint)["patience"] == 1
     posterior = run.posterior
@@ -183,9 +184,13 @@ def test_poses_are_refined_and_kept_with_the_run(tmp_path):
     assert torch.equal(kept["pose_shift"], images.pose_shift)
 
 
-def test_an_encoder_that_nothing_taught_is_refused(swinging, tmp_path):
+@pytest.mark.parametrize(
+    "sections",
+    [{}, {"training": {"own_samples": 0}}, {"model": {"latent_dim": 3}, "training": {"own_samples": 0}}],
+)
+def test_an_encoder_that_nothing_taught_is_refused(swinging, tmp_path, sections):
     with pytest.raises(ConfigError, match="needs an encoder that was trained"):
-        parse_config(settings(swinging, inference={"method": "encoder"}), tmp_path)
+        parse_config(settings(swinging, inference={"method": "encoder"}, **sections), tmp_path)
 
 
 def test_chain_segments_and_regions_train_too(swinging, tmp_path):

@@ -108,3 +108,10 @@ def test_rounds_at_full_resolution_end_when_they_gain_no_more(swinging, tmp_path
     )
     stages = [json.loads(line)["stage"] for line in run.layout.metrics.read_text().splitlines()]
     assert stages.count("full resolution") == rounds
+
+
+def test_no_more_images_are_seen_than_epochs_ask_for(swinging, tmp_path):
+    run = trained(swinging, tmp_path / "run", model={"latent_dim": 1}, segments={"n_segments": 2})
+    records = [json.loads(line) for line in run.layout.metrics.read_text().splitlines()]
+    first = next(number for number, record in enumerate(records) if record["stage"] == "full resolution")
+    assert records[-1]["step"] - records[first - 1]["step"] == 2 * (N_IMAGES - N_IMAGES // 5)
