@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from cryosphere.config_files import read_config
     from cryosphere.errors import ConfigError, CryosphereError, InputError, RunError
     from cryosphere.evaluation.evaluate import evaluate
-    from cryosphere.io.star import read_particles as load_particles
+    from cryosphere.io.particles import read_particles as load_particles
     from cryosphere.io.structures import read_structure as load_structure
     from cryosphere.runs.run import Run
     from cryosphere.simulation.particles import simulate
@@ -31,7 +31,7 @@ _SOURCES = {
     "RunError": ("cryosphere.errors", "RunError"),
     "analyze": ("cryosphere.analysis.analyze", "analyze"),
     "evaluate": ("cryosphere.evaluation.evaluate", "evaluate"),
-    "load_particles": ("cryosphere.io.star", "read_particles"),
+    "load_particles": ("cryosphere.io.particles", "read_particles"),
     "load_structure": ("cryosphere.io.structures", "read_structure"),
     "read_config": ("cryosphere.config_files", "read_config"),
     "simulate": ("cryosphere.simulation.particles", "simulate"),

@@ -17,13 +17,16 @@ class _Section(BaseModel):
 class ParticlesConfig(_Section):
     """Where the images are."""
 
-    file: Path = Field(strict=False, description="RELION STAR file with poses and CTF")
+    file: Path = Field(strict=False, description="RELION STAR, or cryoSPARC .cs or .csg, with poses and CTF")
     datadir: Path | None = Field(
-        None, strict=False, description="where to look for stacks that are not beside the STAR"
+        None, strict=False, description="where to look for stacks that are neither beside the file nor in its project"
     )
-    invert: bool = Field(False, description="true if protein is dark in the images")
+    path_map: dict[str, str] = Field(
+        default_factory=dict, description="beginnings of stack paths and what replaces them: {/old/folder: /new/folder}"
+    )
+    invert: bool = Field(False, description="true if protein is dark in the images (a .cs says so itself)")
     half_set: Literal[1, 2] | None = Field(
-        None, description="train on one of two independent halves (rlnRandomSubset, else random); null: on all"
+        None, description="train on one of two independent halves (those of the refinement, else random); null: on all"
     )
     refine_poses: bool = Field(False, description="refine small errors of rotation and shift, particle by particle")
     rotation_error: float = Field(

@@ -12,6 +12,7 @@ Pose
     ``rotmat`` is RELION's Euler matrix ``A`` (ZYZ angles ``rlnAngleRot``, ``rlnAngleTilt``, ``rlnAnglePsi``) acting on
     column vectors. ``shift`` is ``+(rlnOriginXAngst, rlnOriginYAngst)`` in Å. A model point ``r`` lands at
     ``(A r)_xy - shift`` from the image origin; a projection is the sum along z of the rotated model.
+    In cryoSPARC's terms ``A = exp(alignments3D/pose)ᵀ`` and ``shift = alignments3D/shift · alignments3D/psize_A``.
 
 Contrast transfer function
     ``CTF(k) = sin(π λ Δf k² - ½ π Cs λ³ k⁴ + phase_shift + asin(w))``, so that ``CTF(0) = +w`` and protein is bright.

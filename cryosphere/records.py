@@ -136,7 +136,8 @@ class ParticleTable:
     notes : tuple of str
         What the reader wants the user to know (warnings), one sentence each.
     half_set : int array of shape (particle,), optional
-        1 or 2, the half of a gold-standard refinement that the particle belonged to (``rlnRandomSubset``).
+        1 or 2, the half of a gold-standard refinement that the particle belonged to (``rlnRandomSubset``, or
+        ``alignments3D/split`` + 1).
     group_box_size, group_pixel_size : arrays of shape (group,), optional
         Box (pixels) and pixel size (Å) that the images of each optics group have in their files, where they differ
         from ``box_size`` and ``pixel_size``, the grid that all are brought to when they are read.
@@ -146,6 +147,8 @@ class ParticleTable:
         RELION's antisymmetric (``rlnOddZernike``) and symmetric (``rlnEvenZernike``) aberrations, rad.
     group_magnification : array of shape (group, 2, 2), optional
         Anisotropic magnification, RELION's ``rlnMagMat00`` … ``rlnMagMat11``.
+    sign : array of shape (particle,), optional
+        1 or -1, by which the images in the files are multiplied so that protein is bright (``blob/sign``).
     """
 
     source: Path
@@ -175,6 +178,7 @@ class ParticleTable:
     group_odd_zernike: Float[np.ndarray, "group odd"] | None = None
     group_even_zernike: Float[np.ndarray, "group even"] | None = None
     group_magnification: Float[np.ndarray, "group 2 2"] | None = None
+    sign: Float[np.ndarray, " particle"] | None = None
 
     @property
     def n_particles(self) -> int:

@@ -6,25 +6,39 @@ from pathlib import Path
 
 import click
 
+from cryosphere.cli.paths import path_map_option
+
 
 @click.command()
 @click.argument("particles", type=click.Path(path_type=Path))
 @click.argument("structure", type=click.Path(path_type=Path))
 @click.option(
-    "--datadir", type=click.Path(path_type=Path), help="Folder to look for stacks that are not beside the STAR."
+    "--datadir",
+    type=click.Path(path_type=Path),
+    help="Folder to look for stacks that are neither beside PARTICLES nor in its project.",
 )
+@path_map_option
 @click.option("-o", "--output", type=click.Path(path_type=Path), default=Path("config.yaml"), show_default=True)
 @click.option("--overwrite", is_flag=True, help="Replace an existing configuration.")
-def command(particles: Path, structure: Path, datadir: Path | None, output: Path, overwrite: bool) -> None:
-    """Write a commented configuration for PARTICLES (STAR) and STRUCTURE (PDB or mmCIF).
+def command(
+    particles: Path,
+    structure: Path,
+    datadir: Path | None,
+    path_map: dict[str, str],
+    output: Path,
+    overwrite: bool,
+) -> None:
+    """Write a commented configuration for PARTICLES (RELION STAR, cryoSPARC .cs or .csg) and STRUCTURE (PDB or mmCIF).
 
     Both files are read, so that what is wrong with them shows now; box and pixel size come from them.
 
     \b
     Example:  cryosphere init particles.star model.cif -o config.yaml
+              cryosphere init J24/cryosparc_P12_J24_001_particles.cs model.cif
+              cryosphere init run_data.star model.cif --path-map /old/project=/new/project
     """
     from cryosphere.training.initialise import write_template
 
-    for sentence in write_template(particles, structure, datadir, output, overwrite):
+    for sentence in write_template(particles, structure, datadir, output, overwrite, path_map=path_map):
         click.echo(sentence, err=True)
     click.echo(str(output))

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import os
 from pathlib import Path
 
 import click
+
+from cryosphere.cli.paths import path_map_option
 
 
 @click.command()
@@ -17,9 +21,15 @@ import click
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), help="In place of training.device.")
 @click.option("--set", "overrides", multiple=True, metavar="SECTION.KEY=VALUE", help="Override a key; repeatable.")
 @click.option(
+    "--datadir",
+    type=click.Path(path_type=Path),
+    help="In place of particles.datadir, for images that have moved.",
+)
+@path_map_option
+@click.option(
     "--half-sets",
     is_flag=True,
-    help="Train on two independent halves (rlnRandomSubset, else random), into half1 and half2, and compare.",
+    help="Train on two independent halves (of the refinement, else random), into half1 and half2, and compare.",
 )
 @click.option("--no-posterior", is_flag=True, help="Do not end with the posterior of every particle.")
 @click.option("--quiet", is_flag=True, help="No progress bar.")
@@ -30,6 +40,8 @@ def command(
     overwrite: bool,
     device: str | None,
     overrides: tuple[str, ...],
+    datadir: Path | None,
+    path_map: dict[str, str],
     half_sets: bool,
     no_posterior: bool,
     quiet: bool,
@@ -40,6 +52,7 @@ def command(
     Example:  cryosphere train config.yaml -o run1
               cryosphere train config.yaml -o run2 --set segments.n_segments=8
               cryosphere train config.yaml -o run1 --resume
+              cryosphere train config.yaml -o run1 --resume --path-map /old/project=/new/project
               cryosphere train config.yaml -o halves --half-sets
     """
     if resume and overwrite:
@@ -49,6 +62,10 @@ def command(
     from cryosphere.config_files import read_config
     from cryosphere.training.train import train
 
+    if datadir is not None:
+        overrides += (f"particles.datadir={json.dumps(os.path.abspath(datadir.expanduser()))}",)
+    if path_map:
+        overrides += (f"particles.path_map={json.dumps(path_map)}",)
     shared = {
         "resume": resume,
         "overwrite": overwrite,

@@ -22,7 +22,7 @@ from cryosphere.errors import InputError
 from cryosphere.evaluation.metrics import per_image_rmsd
 from cryosphere.inference.ensemble import spread_rows
 from cryosphere.io.mrc import read_images
-from cryosphere.io.star import read_particles
+from cryosphere.io.particles import read_particles
 from cryosphere.physics import fourier, noise
 from cryosphere.physics.ctf import contrast_transfer
 from cryosphere.physics.slices import SliceTable, band_points, conformation_table, take_slices, volume_table

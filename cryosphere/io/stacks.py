@@ -1,4 +1,4 @@
-"""The image stacks that a particle table points to: where they are, and whether they can serve it."""
+"""The image stacks that a particle table points to: whether they can serve it (``stack_paths`` finds them)."""
 
 from __future__ import annotations
 
@@ -20,52 +20,6 @@ class StackSet:
     paths: tuple[Path, ...]
     box_size: int
     notes: tuple[str, ...]
-
-
-def resolve_stacks(names: Sequence[str], source: Path, datadir: str | Path | None = None) -> tuple[Path, ...]:
-    """Find each stack named in the table ``source``: relative to the table's folder, then under ``datadir``.
-
-    Under ``datadir`` the name is tried as it stands and by its last part alone.
-
-    Parameters
-    ----------
-    names : sequence of str
-        Distinct stack names as the table has them.
-    source : Path
-        The table.
-    datadir : path, optional
-        Second place to look.
-
-    Raises
-    ------
-    InputError
-        If stacks are missing (how many, the first, where it was looked for), or ``datadir`` is no folder.
-    """
-    folders = [source.parent]
-    if datadir is not None:
-        datadir = Path(datadir)
-        if not datadir.is_dir():
-            raise InputError(f"the data folder {datadir} (--datadir) does not exist.")
-        folders.append(datadir)
-    found, missing = [], []
-    for name in names:
-        candidates = [folder / name for folder in folders]
-        if datadir is not None:
-            candidates.append(datadir / Path(name).name)
-        path = next((candidate for candidate in candidates if candidate.is_file()), None)
-        if path is None:
-            missing.append((name, candidates))
-        else:
-            found.append(path)
-    if missing:
-        name, candidates = missing[0]
-        places = " and ".join(dict.fromkeys(str(candidate) for candidate in candidates))
-        remedy = "correct --datadir" if datadir is not None else "pass --datadir"
-        raise InputError(
-            f"{source}: {len(missing)} of {len(names)} image stacks are missing, the first is {name}, "
-            f"looked for at {places}; {remedy} so that it names the folder the stack paths are relative to."
-        )
-    return tuple(found)
 
 
 def check_stacks(

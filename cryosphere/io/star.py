@@ -13,7 +13,8 @@ from jaxtyping import Float, Int
 
 from cryosphere.errors import InputError
 from cryosphere.io.mrc import SAME_SIZE_TOLERANCE
-from cryosphere.io.stacks import check_stacks, resolve_stacks
+from cryosphere.io.stack_paths import PathMap, resolve_stacks
+from cryosphere.io.stacks import check_stacks
 from cryosphere.io.star_tables import StarTable, read_blocks, unsupported_columns, write_blocks
 from cryosphere.physics.rotations import euler_to_rotmat
 from cryosphere.records import ParticleTable
@@ -27,7 +28,7 @@ VOLTAGE_RANGE_KV = (10.0, 3000.0)
 
 
 @dataclass(frozen=True)
-class _Optics:
+class Optics:
     """Optics groups in use (kV, mm, fraction, Å/px, pixels); ``group`` is each particle's row in them."""
 
     names: tuple[str, ...]
@@ -40,7 +41,7 @@ class _Optics:
     notes: tuple[str, ...]
 
 
-def read_particles(path: str | Path, datadir: str | Path | None = None) -> ParticleTable:
+def read_particles(path: str | Path, datadir: str | Path | None = None, path_map: PathMap = ()) -> ParticleTable:
     """Read a RELION particle STAR file and check it against its image stacks.
 
     Parameters
@@ -48,7 +49,9 @@ def read_particles(path: str | Path, datadir: str | Path | None = None) -> Parti
     path : path
         STAR file of RELION 3.0 (one table; origins in pixels) or 3.1 and later (optics table; origins in Å).
     datadir : path, optional
-        Folder the ``N@stack.mrcs`` paths are relative to, where that is not the STAR file's own.
+        Folder the ``N@stack.mrcs`` paths are relative to, where that is neither the STAR file's own nor its project's.
+    path_map : mapping of str to str, optional
+        Beginnings of stack paths and what replaces them.
 
     Returns
     -------
@@ -70,10 +73,10 @@ def read_particles(path: str | Path, datadir: str | Path | None = None) -> Parti
     else:
         optics = _optics_of_rows(particles)
     ignored = unsupported_columns(path, [table for table in (optics_table, particles) if table is not None])
-    pixel_size, box_size = _common_sizes(path, optics)
+    pixel_size, box_size = common_sizes(path, optics)
     shift = _shift(particles, pixel_size)
     names, stack_index, image_index = _image_names(particles)
-    paths = resolve_stacks(names, path, datadir)
+    paths = resolve_stacks(names, path, datadir, path_map)
     stacks = check_stacks(paths, stack_index, image_index, source=path, pixel_size=pixel_size, box_size=box_size)
     euler = torch.as_tensor(np.deg2rad([particles.numbers(column) for column in ANGLE_COLUMNS]))
     return ParticleTable(
@@ -146,7 +149,7 @@ def _refuse_other_kinds(path: Path, blocks: dict[str, pd.DataFrame]) -> None:
     raise InputError(f"{path} has no table with the column rlnImageName (found {listed}); {remedy}.")
 
 
-def _optics_of_groups(particles: StarTable, table: StarTable) -> _Optics:
+def _optics_of_groups(particles: StarTable, table: StarTable) -> Optics:
     """Optics of a 3.1 file; groups that no particle uses are left out."""
     remedy = "write the file with RELION 3.1 or later"
     particles.require(("rlnOpticsGroup",), "optics group per particle", remedy)
@@ -165,7 +168,7 @@ def _optics_of_groups(particles: StarTable, table: StarTable) -> _Optics:
     else:
         names = tuple(f"opticsGroup{number:g}" for number in known[order])
     contrast, notes = _amplitude_contrast(table)
-    return _Optics(
+    return Optics(
         names=names,
         group=group,
         voltage_kv=table.numbers("rlnVoltage")[order],
@@ -177,7 +180,7 @@ def _optics_of_groups(particles: StarTable, table: StarTable) -> _Optics:
     )
 
 
-def _optics_of_rows(particles: StarTable) -> _Optics:
+def _optics_of_rows(particles: StarTable) -> Optics:
     """Optics of a 3.0 file: one group per combination of voltage, aberration, contrast and pixel size."""
     particles.require(MICROSCOPE_COLUMNS, "CTF parameters", "add them, or convert the file with RELION 3.1")
     particles.require(
@@ -197,7 +200,7 @@ def _optics_of_rows(particles: StarTable) -> _Optics:
     )
     group = optics.groupby(list(optics.columns), sort=False).ngroup().to_numpy(copy=True)
     groups = optics.drop_duplicates()
-    return _Optics(
+    return Optics(
         names=tuple(f"opticsGroup{number + 1}" for number in range(len(groups))),
         group=group,
         voltage_kv=groups["voltage"].to_numpy(),
@@ -220,7 +223,7 @@ def _amplitude_contrast(table: StarTable) -> tuple[Float[np.ndarray, " row"], tu
     )
 
 
-def _common_sizes(path: Path, optics: _Optics) -> tuple[float, int | None]:
+def common_sizes(path: Path, optics: Optics) -> tuple[float, int | None]:
     """Return the one pixel size and box of all groups, refusing impossible and mixed values by name."""
     low, high = VOLTAGE_RANGE_KV
     voltage, contrast = optics.voltage_kv, optics.amplitude_contrast

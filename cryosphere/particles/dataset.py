@@ -43,7 +43,7 @@ class ParticleImages:
     mask_radius : float
         Å; the background lies beyond (or in the corners beyond the inscribed circle, whichever is larger).
     invert : bool
-        Whether protein is dark in the files.
+        Whether protein is dark in the files, after the table's own ``sign`` of each image.
     """
 
     def __init__(self, table: ParticleTable, mask_radius: float, invert: bool = False) -> None:
@@ -100,6 +100,8 @@ class ParticleImages:
                 f"{table.stack_paths[table.stack_index[row]]}: image {table.image_index[row] + 1} (row {row + 1} of "
                 f"{table.source.name}) has pixels that are not finite numbers; leave it out or extract it again."
             )
+        if table.sign is not None:
+            images = images * table.sign[rows].astype(np.float32)[:, None, None]
         return self.sign * torch.from_numpy(images)
 
     def batch(self, rows: Int[np.ndarray, " batch"]) -> ParticleBatch:

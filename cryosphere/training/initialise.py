@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from cryosphere.config_files import template
 from cryosphere.io.atomic import atomic_output
-from cryosphere.io.star import read_particles
+from cryosphere.io.particles import read_particles
 from cryosphere.io.structures import read_structure
 from cryosphere.structure.placement import place
 
@@ -20,6 +21,7 @@ def write_template(
     output: Path,
     overwrite: bool = False,
     settings: dict[tuple[str, str], Any] | None = None,
+    path_map: Mapping[str, str] | None = None,
 ) -> list[str]:
     """Read both inputs and write a commented YAML configuration, with ``settings`` by (section, key) set in it.
 
@@ -33,7 +35,7 @@ def write_template(
     InputError
         An input cannot be used, or ``output`` exists.
     """
-    table = read_particles(particles, datadir)
+    table = read_particles(particles, datadir, path_map or {})
     nominal = place(read_structure(structure), "auto", table.box_size, table.pixel_size)
     groups = len(table.optics_group_names)
     facts = [
@@ -49,6 +51,7 @@ def write_template(
     given = {
         ("particles", "file"): relative(particles),
         ("particles", "datadir"): relative(datadir) if datadir else None,
+        ("particles", "path_map"): dict(path_map) if path_map else None,
         ("structure", "file"): relative(structure),
         **(settings or {}),
     }

@@ -15,7 +15,7 @@ from cryosphere.errors import RunError
 from cryosphere.inference.posterior import ensure_posterior
 from cryosphere.io.atomic import atomic_output
 from cryosphere.io.folders import atomic_folder
-from cryosphere.io.star import read_particles
+from cryosphere.io.particles import read_particles
 from cryosphere.io.structures import read_structure
 from cryosphere.model.vae import CryoSphere
 from cryosphere.particles.dataset import ParticleImages
@@ -109,7 +109,7 @@ def train(
 
 def load_inputs(config: Config) -> tuple[ParticleTable, Structure]:
     """Read the particle table and the nominal structure, placed in the model frame."""
-    table = read_particles(config.particles.file, config.particles.datadir)
+    table = read_particles(config.particles.file, config.particles.datadir, config.particles.path_map)
     structure = read_structure(config.structure.file, sigma=config.structure.sigma)
     return table, place(structure, config.structure.origin, table.box_size, table.pixel_size)
 
@@ -140,6 +140,7 @@ def _check_same_config(layout: RunLayout, config: Config) -> None:
     free = {
         ("particles", "file"),
         ("particles", "datadir"),
+        ("particles", "path_map"),
         ("structure", "file"),
         ("segments", "pae_file"),
         ("training", "device"),
