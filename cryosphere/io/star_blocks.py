@@ -30,8 +30,8 @@ class StarBlock:
         Without the leading underscore, in the order of the file.
     is_loop : bool
         Whether rows follow the header; a block without a loop has its ``values`` beside the names.
-    rows_start, rows_end : int
-        Offsets (bytes) of the first row and behind the last one.
+    header_end, rows_start, rows_end : int
+        Offsets (bytes) behind the last column's line, of the first row, and behind the last one.
     n_rows : int
     values : tuple of str
         Cells of a block without a loop.
@@ -40,6 +40,7 @@ class StarBlock:
     name: str
     columns: tuple[str, ...]
     is_loop: bool
+    header_end: int
     rows_start: int
     rows_end: int
     n_rows: int
@@ -89,6 +90,7 @@ class _OpenBlock:
     is_loop: bool = False
     columns: list[str] = field(default_factory=list)
     values: list[str] = field(default_factory=list)
+    header_end: int = 0
     start: int = 0
     end: int = 0
     n_rows: int = 0
@@ -107,16 +109,22 @@ class _OpenBlock:
             self.columns.append(name[1:])
             if not self.is_loop:
                 self.values.append(cells[0] if cells else "")
-            self.start = self.end = end
+            self.header_end = self.start = self.end = end
         elif self.is_loop and self.columns:
             self.start, self.end, self.n_rows = start, end, 1
         else:
             raise ValueError(f"data_{self.name} has {text[:40].decode()!r} before its columns")
 
     def close(self) -> StarBlock:
-        n_rows = self.n_rows if self.is_loop else 1
         return StarBlock(
-            self.name, tuple(self.columns), self.is_loop, self.start, self.end, n_rows, tuple(self.values)
+            name=self.name,
+            columns=tuple(self.columns),
+            is_loop=self.is_loop,
+            header_end=self.header_end,
+            rows_start=self.start,
+            rows_end=self.end,
+            n_rows=self.n_rows if self.is_loop else 1,
+            values=tuple(self.values),
         )
 
 

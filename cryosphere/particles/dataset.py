@@ -27,8 +27,9 @@ _LEAST_POWER = 0.02
 class ParticleImages:
     """Memory-mapped particle images of a table, prepared batch by batch.
 
-    Every image is corrected for its optics group's aberrations, made protein-bright, its background mean (outside the particle) subtracted, whitened with the radial
-    noise spectrum of its optics group, and centred by its shift in Fourier space.
+    Every image is corrected for its optics group's aberrations, made protein-bright, its background mean (outside the
+    particle) subtracted, whitened with the radial noise spectrum of its optics group, and centred by its shift in
+    Fourier space.
 
     Attributes
     ----------

@@ -37,11 +37,7 @@ def contrast_transfer(
         ``CTF::getCTF``).
     """
     even_zernike = parameters.even_zernike
-    p = {
-        name: value[:, None, None]
-        for name, value in vars(parameters).items()
-        if name != "even_zernike"
-    }
+    p = {name: value[:, None, None] for name, value in vars(parameters).items() if name != "even_zernike"}
     wavelength = electron_wavelength(p["voltage_kv"])
     k2 = kx**2 + ky**2
     theta = torch.atan2(ky, kx)
