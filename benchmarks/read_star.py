@@ -38,12 +38,12 @@ def main() -> None:
         write_table(path, options.particles, options.stacks)
         print(f"{options.particles} particles, {options.stacks} stacks, {path.stat().st_size / 1e6:.0f} MB")
         with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
-            for name, seconds, peak in pool.apply(measure, (path,)):
-                print(f"{name:<28} {seconds:6.1f} s   peak {peak:5.2f} GB")
+            for name, seconds, cpu, peak in pool.apply(measure, (path,)):
+                print(f"{name:<28} {seconds:6.1f} s   CPU {cpu:6.1f} s   peak {peak:5.2f} GB")
 
 
-def measure(path: Path) -> list[tuple[str, float, float]]:
-    """Name, seconds, and peak memory of the process so far (GB) of every step."""
+def measure(path: Path) -> list[tuple[str, float, float, float]]:
+    """Name, seconds, CPU seconds, and peak memory of the process so far (GB) of every step."""
     from cryosphere.io.star import read_particles
     from cryosphere.io.star_rows import write_subset
     from cryosphere.particles.selection import split_held_out
@@ -52,10 +52,10 @@ def measure(path: Path) -> list[tuple[str, float, float]]:
     steps = []
 
     def timed(name, function, *arguments):
-        start = time.perf_counter()
+        start, cpu_start = time.perf_counter(), time.process_time()
         result = function(*arguments)
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
-        steps.append((name, time.perf_counter() - start, peak))
+        steps.append((name, time.perf_counter() - start, time.process_time() - cpu_start, peak))
         return result
 
     timed("imports", lambda: None)

@@ -46,15 +46,15 @@ def write_subset(
     Raises
     ------
     InputError
-        If ``source`` is no particle STAR file or has no loop, rows are out of range, columns are there already, do
-        not fit the rows or cannot be written, or the file exists and may not be replaced.
+        If ``source`` is no particle STAR file or has no loop, there are no rows or some out of range, columns are there
+        already, do not fit the rows or cannot be written, or the file exists and may not be replaced.
     """
     source, path = Path(source), Path(path)
     if path.exists() and path.resolve() == source.resolve():
         raise InputError(f"{path} is the file that the rows come from and is kept; choose another name.")
     blocks = {block.name: block for block in scan_blocks(source)}
     block = blocks[particle_block(source, {name: block.columns for name, block in blocks.items()})]
-    rows = _checked_rows(source, block, np.asarray(rows))
+    _check_rows(source, block, rows)
     names, cells = _checked_columns(source, block, extra_columns or {}, len(rows))
     bounds = row_offsets(source, block)
     with (
@@ -63,7 +63,7 @@ def write_subset(
         mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as text,
         open(temporary, "wb") as output,
     ):
-        newline = b"\r\n" if text[: block.rows_start].endswith(b"\r\n") else b"\n"
+        newline = b"\r\n" if text[: block.header_end].endswith(b"\r\n") else b"\n"
         output.write(text[: block.header_end])
         for number, name in enumerate(names, start=len(block.columns) + 1):
             output.write(f"_{name} #{number} ".encode() + newline)
@@ -79,19 +79,18 @@ def write_subset(
         output.write(text[block.rows_end :])
 
 
-def _checked_rows(source: Path, block: StarBlock, rows: np.ndarray) -> Int[np.ndarray, " row"]:
-    """Rows as integers that are in the table."""
+def _check_rows(source: Path, block: StarBlock, rows: Int[np.ndarray, " row"]) -> None:
+    """Refuse rows that are not in the table."""
     if not block.is_loop:
         raise InputError(f"{source} has its particles without a loop_; write the file with RELION first.")
-    if rows.ndim != 1 or rows.size == 0 or rows.dtype.kind not in "iu":
-        raise InputError(f"{source}: rows to be written are {rows.dtype} of shape {rows.shape}, expected row numbers.")
+    if len(rows) == 0:
+        raise InputError(f"no particle of {source} is chosen, so that there is nothing to write; choose some.")
     beyond = rows[(rows < 0) | (rows >= block.n_rows)]
     if len(beyond):
         raise InputError(
             f"{source} has {block.n_rows} particles, row {beyond[0]} (counted from 0) is asked for; "
             "the rows belong to another file."
         )
-    return rows
 
 
 def _checked_columns(
