@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from cryosphere.particles.aberrations import AberrationCorrection
-from cryosphere.particles.dataset import ParticleImages
 from cryosphere.physics.aberrations import (
     antisymmetric_phase,
     demodulate,
@@ -21,6 +20,7 @@ from cryosphere.physics.aberrations import (
 from cryosphere.physics.ctf import contrast_transfer
 from cryosphere.physics.fourier import frequency_grid
 from cryosphere.records import CTFParameters, ParticleTable
+from cryosphere.runs.tables import load_table, save_table
 
 F64 = torch.float64
 MAGNIFICATION = np.array([[1.02, 0.015], [-0.01, 0.985]])
@@ -149,17 +149,33 @@ def test_tables_without_aberrations_are_read_as_they_are(table):
 
 
 def test_only_groups_with_aberrations_are_corrected(table):
-    tilted = replace(table, group_beam_tilt=np.array([[0.0, 0.0], [5e-3, -3e-3]]))
-    plain, corrected = (ParticleImages(t, 10.0)._read(np.arange(4)) for t in (table, tilted))
-    torch.testing.assert_close(corrected[[0, 2]], plain[[0, 2]])
-    assert (corrected[[1, 3]] - plain[[1, 3]]).abs().max() > 0.1
-    stretched = replace(table, group_magnification=np.stack([MAGNIFICATION, np.eye(2)]))
-    corrected = ParticleImages(stretched, 10.0)._read(np.arange(4))
-    torch.testing.assert_close(corrected[[1, 3]], plain[[1, 3]])
-    assert (corrected[0] - plain[0]).abs().max() > 0.1
-    shift = AberrationCorrection(stretched).shift(table.shift, table.optics_group)
+    images = torch.randn(4, 16, 16, generator=torch.Generator().manual_seed(3))
+    kept = images.clone()
+    tilted = AberrationCorrection(replace(table, group_beam_tilt=np.array([[0.0, 0.0], [5e-3, -3e-3]])))
+    corrected = tilted.correct(images, table.optics_group)
+    torch.testing.assert_close(corrected[[0, 2]], images[[0, 2]])
+    assert (corrected[[1, 3]] - images[[1, 3]]).abs().max() > 0.1
+    stretched = AberrationCorrection(replace(table, group_magnification=np.stack([MAGNIFICATION, np.eye(2)])))
+    corrected = stretched.correct(images, table.optics_group)
+    torch.testing.assert_close(corrected[[1, 3]], images[[1, 3]])
+    assert (corrected[0] - images[0]).abs().max() > 0.1 and torch.equal(images, kept)
+    shift = stretched.shift(table.shift, table.optics_group)
     np.testing.assert_allclose(shift[[1, 3]], table.shift[[1, 3]], rtol=1e-6)
     np.testing.assert_allclose(shift[0], np.linalg.inv(MAGNIFICATION).T @ table.shift[0], rtol=1e-6)
+
+
+def test_tables_of_runs_keep_aberrations(table, tmp_path):
+    changed = replace(
+        table,
+        group_beam_tilt=np.array([[0.0, 0.0], [5e-3, -3e-3]]),
+        group_even_zernike=np.array([[0.0, 0.0], [0.1, 2.0]]),
+        group_magnification=np.stack([MAGNIFICATION, np.eye(2)]),
+    )
+    save_table(tmp_path / "table.npz", changed)
+    found = load_table(tmp_path / "table.npz")
+    for name in ("group_beam_tilt", "group_even_zernike", "group_magnification"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(changed, name))
+    assert found.group_odd_zernike is None and found.group_box_size is None
 
 
 def test_even_terms_reach_the_ctf_of_their_group(table):
