@@ -14,9 +14,10 @@ from jaxtyping import Float, Int
 from cryosphere.errors import InputError
 from cryosphere.io.common_grid import common_grid
 from cryosphere.io.stacks import check_group_stacks, resolve_stacks
+from cryosphere.io.star_blocks import StarBlock, scan_blocks
 from cryosphere.io.star_columns import UNUSUAL_COLUMNS, check_unusual_columns
 from cryosphere.io.star_optics import OPTICS_COLUMNS, read_optics
-from cryosphere.io.star_tables import StarTable, read_blocks, write_blocks
+from cryosphere.io.star_tables import StarTable, read_block, write_blocks
 from cryosphere.physics.rotations import euler_to_rotmat
 from cryosphere.records import ParticleTable
 
@@ -60,11 +61,11 @@ def read_particles(path: str | Path, datadir: str | Path | None = None) -> Parti
         as recorded, or its stacks are missing or do not fit.
     """
     path = Path(path)
-    particles, optics_table = particle_tables(path, read_blocks(path, _READ_COLUMNS))
+    particles, optics_table = _particle_tables(path)
     particles.require(ANGLE_COLUMNS, "poses", "give the output of a 3-D refinement")
     particles.require(DEFOCUS_COLUMNS, "CTF parameters", "estimate the CTF and extract the particles again")
-    optics = read_optics(particles, optics_table)
-    unusual = check_unusual_columns(particles, optics_table, optics.rows)
+    optics, optics_rows = read_optics(particles, optics_table)
+    unusual = check_unusual_columns(particles, optics_table, optics_rows)
     shift = _shift(particles, optics.pixel_size[optics.group])
     names, stack_index, image_index = _image_names(particles)
     stacks = check_group_stacks(
@@ -117,36 +118,37 @@ def _half_sets(particles: StarTable) -> Int[np.ndarray, " particle"] | None:
     return values.astype(np.int64) if set(np.unique(values)) == {1.0, 2.0} else None
 
 
-def particle_tables(path: Path, blocks: Mapping[str, StarTable]) -> tuple[StarTable, StarTable | None]:
-    """Pick the particle table and, in 3.1 files, the optics table, whatever their order and the case of their names.
+def _particle_tables(path: Path) -> tuple[StarTable, StarTable | None]:
+    """Read the particle table and, in 3.1 files, the optics table, whatever their order and the case of their names."""
+    blocks = scan_blocks(path)
+    chosen = particle_block(path, blocks)
+    if chosen.n_rows == 0:
+        raise InputError(f"{path} has no particles: data_{chosen.name} has no rows.")
+    optics = next((block for block in blocks if block.name.lower() == "optics"), None)
+    particles = read_block(path, chosen, _READ_COLUMNS)
+    return particles, None if optics is None else read_block(path, optics)
+
+
+def particle_block(path: Path, blocks: Sequence[StarBlock]) -> StarBlock:
+    """The particle table among the blocks of a STAR file.
 
     Raises
     ------
     InputError
-        If the file is of another kind, has several tables of images, or has no particles.
+        If the file is of another kind, or has several tables of images.
     """
-    columns = {name: block.columns for name, block in blocks.items()}
-    name = particle_block(path, columns)
-    if blocks[name].frame.empty:
-        raise InputError(f"{path} has no particles: data_{name} has no rows.")
-    optics = next((block for other, block in blocks.items() if other.lower() == "optics"), None)
-    return blocks[name], optics
-
-
-def particle_block(path: Path, blocks: Mapping[str, Sequence[str]]) -> str:
-    """Name of the particle table among blocks with the given columns; see :func:`particle_tables`."""
     _refuse_other_kinds(path, blocks)
-    candidates = [name for name, columns in blocks.items() if "rlnImageName" in columns]
-    named = [name for name in candidates if name.lower() == "particles"]
+    candidates = [block for block in blocks if "rlnImageName" in block.columns]
+    named = [block for block in candidates if block.name.lower() == "particles"]
     if not named and len(candidates) > 1:
-        listed = ", ".join(f"data_{candidate}" for candidate in candidates)
+        listed = ", ".join(f"data_{candidate.name}" for candidate in candidates)
         raise InputError(f"{path} has several tables of images ({listed}); call the right one data_particles.")
     return (named or candidates)[0]
 
 
-def _refuse_other_kinds(path: Path, blocks: Mapping[str, Sequence[str]]) -> None:
+def _refuse_other_kinds(path: Path, blocks: Sequence[StarBlock]) -> None:
     """Refuse micrograph, movie and tomogram STAR files by name, saying how they were recognised."""
-    columns = {column: name for name, block in blocks.items() for column in block}
+    columns = {column: block.name for block in blocks for column in block.columns}
     remedy = "give the particles.star of an extraction or the run_data.star of a 3-D refinement"
     tomogram = next((column for column in columns if column.startswith("rlnTomo")), None)
     if tomogram is not None:
@@ -162,7 +164,7 @@ def _refuse_other_kinds(path: Path, blocks: Mapping[str, Sequence[str]]) -> None
                 f"{path} is a {kind} STAR file ({column} but no rlnImageName in data_{columns[column]}), "
                 f"expected particles; {remedy}."
             )
-    listed = ", ".join(f"data_{name}" for name in blocks)
+    listed = ", ".join(f"data_{block.name}" for block in blocks)
     raise InputError(f"{path} has no table with the column rlnImageName (found {listed}); {remedy}.")
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int
 
 from cryosphere.errors import InputError
+from cryosphere.io.optics import ASSUMED_AMPLITUDE_CONTRAST, Optics, refuse_impossible
 from cryosphere.io.star_tables import StarTable
 
 MICROSCOPE_COLUMNS = ("rlnVoltage", "rlnSphericalAberration")
@@ -27,50 +26,26 @@ OPTICS_COLUMNS = (
     "rlnOpticsGroup",
     "rlnOpticsGroupName",
 )
-ASSUMED_AMPLITUDE_CONTRAST = 0.1
-# kV; a value outside is not one (300000 is in volts).
-VOLTAGE_RANGE_KV = (10.0, 3000.0)
 # A magnification matrix changes areas by less than this factor.
 _LARGEST_MAGNIFICATION = 1.5
 
 
-@dataclass(frozen=True)
-class Optics:
-    """Optics groups in use (kV, mm, fraction, Å/px, pixels); ``group`` is each particle's row in them.
-
-    ``rows`` are the rows of the table that describes them. Aberrations are None where no group has any; see
-    ``records.ParticleTable``.
-    """
-
-    names: tuple[str, ...]
-    rows: Int[np.ndarray, " group"]
-    group: Int[np.ndarray, " particle"]
-    voltage_kv: Float[np.ndarray, " group"]
-    spherical_aberration_mm: Float[np.ndarray, " group"]
-    amplitude_contrast: Float[np.ndarray, " group"]
-    pixel_size: Float[np.ndarray, " group"]
-    box_size: Int[np.ndarray, " group"] | None
-    beam_tilt: Float[np.ndarray, "group 2"] | None
-    odd_zernike: Float[np.ndarray, "group odd"] | None
-    even_zernike: Float[np.ndarray, "group even"] | None
-    magnification: Float[np.ndarray, "group 2 2"] | None
-    notes: tuple[str, ...]
-
-
-def read_optics(particles: StarTable, table: StarTable | None) -> Optics:
+def read_optics(particles: StarTable, table: StarTable | None) -> tuple[Optics, Int[np.ndarray, " group"]]:
     """Optics of the particles, from the optics table of a 3.1 file or from the particles' own columns.
+
+    With them come the rows of that table that describe the groups.
 
     Raises
     ------
     InputError
         If columns are missing, cells are no numbers, or values are impossible.
     """
-    optics = _optics_of_rows(particles) if table is None else _optics_of_groups(particles, table)
-    _refuse_impossible(particles, optics)
-    return optics
+    optics, rows = _optics_of_rows(particles) if table is None else _optics_of_groups(particles, table)
+    refuse_impossible(particles.path, optics)
+    return optics, rows
 
 
-def _optics_of_groups(particles: StarTable, table: StarTable) -> Optics:
+def _optics_of_groups(particles: StarTable, table: StarTable) -> tuple[Optics, Int[np.ndarray, " group"]]:
     """Optics of a 3.1 file; groups that no particle uses are left out."""
     remedy = "write the file with RELION 3.1 or later"
     table.require(("rlnOpticsGroup", "rlnImagePixelSize"), "optics group or pixel size", remedy)
@@ -92,10 +67,10 @@ def _optics_of_groups(particles: StarTable, table: StarTable) -> Optics:
     else:
         names = tuple(f"opticsGroup{number:g}" for number in known[order])
     sizes = table.numbers("rlnImageSize")[order].astype(np.int64) if table.has("rlnImageSize") else None
-    return _make_optics(table, order, names, group, table.numbers("rlnImagePixelSize")[order], sizes)
+    return _make_optics(table, order, names, group, table.numbers("rlnImagePixelSize")[order], sizes), order
 
 
-def _optics_of_rows(particles: StarTable) -> Optics:
+def _optics_of_rows(particles: StarTable) -> tuple[Optics, Int[np.ndarray, " group"]]:
     """Optics of a 3.0 file: one group per combination of microscope, pixel size and aberrations."""
     particles.require(MICROSCOPE_COLUMNS, "CTF parameters", "add them, or convert the file with RELION 3.1")
     columns = [particles.numbers(column) for column in MICROSCOPE_COLUMNS]
@@ -105,7 +80,7 @@ def _optics_of_rows(particles: StarTable) -> Optics:
     group = keys.groupby(list(keys.columns), sort=False, dropna=False).ngroup().to_numpy(copy=True)
     first = np.flatnonzero(~keys.duplicated().to_numpy())
     names = tuple(f"opticsGroup{number + 1}" for number in range(len(first)))
-    return _make_optics(particles, first, names, group, columns[3][first], None)
+    return _make_optics(particles, first, names, group, columns[3][first], None), first
 
 
 def _pixel_size_of_rows(particles: StarTable) -> Float[np.ndarray, " row"]:
@@ -142,7 +117,6 @@ def _make_optics(
         notes += (f"{table.path.name} has aberrations that are applied: {listed}.",)
     return Optics(
         names=names,
-        rows=rows,
         group=group,
         voltage_kv=table.numbers("rlnVoltage")[rows],
         spherical_aberration_mm=table.numbers("rlnSphericalAberration")[rows],
@@ -208,21 +182,3 @@ def _magnification(table: StarTable, rows: Int[np.ndarray, " group"]) -> Float[n
             f"{matrix[wrong[0]].ravel().tolist()}, expected a matrix near the identity; correct it."
         )
     return matrix
-
-
-def _refuse_impossible(particles: StarTable, optics: Optics) -> None:
-    """Refuse impossible values by name."""
-    low, high = VOLTAGE_RANGE_KV
-    voltage, contrast = optics.voltage_kv, optics.amplitude_contrast
-    checks = (
-        ("rlnVoltage", voltage, (voltage > low) & (voltage < high), f"{low:g} to {high:g} kV"),
-        ("pixel size", optics.pixel_size, optics.pixel_size > 0, "more than 0 Å"),
-        ("rlnAmplitudeContrast", contrast, np.abs(contrast) <= 1, "a fraction"),
-    )
-    for what, values, valid, expected in checks:
-        if not valid.all():
-            row = np.flatnonzero(~valid)[0]
-            raise InputError(
-                f"{particles.path}, optics group {optics.names[row]}: {what} is {values[row]:g}, expected {expected}; "
-                "correct it."
-            )

@@ -52,8 +52,7 @@ def write_subset(
     source, path = Path(source), Path(path)
     if path.exists() and path.resolve() == source.resolve():
         raise InputError(f"{path} is the file that the rows come from and is kept; choose another name.")
-    blocks = {block.name: block for block in scan_blocks(source)}
-    block = blocks[particle_block(source, {name: block.columns for name, block in blocks.items()})]
+    block = particle_block(source, scan_blocks(source))
     _check_rows(source, block, rows)
     names, cells = _checked_columns(source, block, extra_columns or {}, len(rows))
     bounds = row_offsets(source, block)

@@ -31,15 +31,11 @@ _CHUNK_BYTES = 32_000_000
 
 @dataclass(frozen=True)
 class StarTable:
-    """One block of a STAR file that hands out checked columns.
-
-    ``columns`` are those of the file, of which ``frame`` may hold only some.
-    """
+    """One block of a STAR file that hands out checked columns."""
 
     path: Path
     block: str
     frame: pd.DataFrame
-    columns: tuple[str, ...]
 
     def has(self, *columns: str) -> bool:
         """Whether all columns are there."""
@@ -70,28 +66,27 @@ class StarTable:
         )
 
 
-def read_blocks(path: Path, columns: Collection[str] | None = None) -> dict[str, StarTable]:
-    """Read the blocks of a STAR file as tables, in pieces; a block without a loop has one row.
-
-    Parameters
-    ----------
-    path : Path
-    columns : collection of str, optional
-        Columns that are kept, all by default; ``StarTable.columns`` names the others too.
+def read_blocks(path: Path) -> dict[str, pd.DataFrame]:
+    """Read every block of a STAR file as a table; a block without a loop has one row.
 
     Raises
     ------
     InputError
         If the file is missing, cannot be parsed, or has no block.
     """
-    return {block.name: read_block(path, block, columns) for block in scan_blocks(path)}
+    return {block.name: read_block(path, block).frame for block in scan_blocks(path)}
 
 
 def read_block(path: Path, block: StarBlock, columns: Collection[str] | None = None) -> StarTable:
-    """Read one block; see :func:`read_blocks`."""
+    """Read one block of a STAR file, in pieces, with all its columns or only some.
+
+    Raises
+    ------
+    InputError
+        If it cannot be parsed.
+    """
     if not block.is_loop:
-        cells = dict(zip(block.columns, block.values, strict=True))
-        return StarTable(path, block.name, pd.DataFrame([cells]), block.columns)
+        return StarTable(path, block.name, pd.DataFrame([dict(zip(block.columns, block.values, strict=True))]))
     kept = [name for name in block.columns if columns is None or name in columns]
     pieces: dict[str, list] = {name: [] for name in kept}
     row = 0
@@ -106,7 +101,7 @@ def read_block(path: Path, block: StarBlock, columns: Collection[str] | None = N
     except (ValueError, OverflowError) as error:
         raise parse_error(path, error) from error
     joined = {name: _join(parts) for name, parts in pieces.items()}
-    return StarTable(path, block.name, pd.DataFrame(joined, index=range(row)), block.columns)
+    return StarTable(path, block.name, pd.DataFrame(joined, index=range(row)))
 
 
 def _parse_rows(text: bytes, block: StarBlock) -> pd.DataFrame:
