@@ -92,7 +92,10 @@ def read_block(path: Path, block: StarBlock, columns: Collection[str] | None = N
     row = 0
     try:
         with open(path, "rb") as file:
-            for text in read_lines(file, block, _CHUNK_BYTES):
+            for lines in read_lines(file, block, _CHUNK_BYTES):
+                text = plain_text(lines)
+                if not text or text.isspace():
+                    continue
                 frame = _parse_rows(text, block)
                 _check_complete(path, block, frame, row)
                 row += len(frame)
@@ -105,8 +108,7 @@ def read_block(path: Path, block: StarBlock, columns: Collection[str] | None = N
 
 
 def _parse_rows(text: bytes, block: StarBlock) -> pd.DataFrame:
-    """Rows of a loop as a table of numbers and texts."""
-    text = plain_text(text)
+    """Rows of a loop, without comments, as a table of numbers and texts."""
     options = {"sep": r"\s+", "header": None, "na_filter": False, "low_memory": False}
     found = pd.read_csv(BytesIO(text), nrows=1, **options).shape[1]
     if found > len(block.columns):

@@ -44,7 +44,7 @@ def test_only_wanted_columns_are_kept(test_data):
 def test_pieces_that_read_differently_make_one_column(tmp_path, monkeypatch):
     monkeypatch.setattr(star_tables, "_CHUNK_BYTES", 4)
     path = tmp_path / "p.star"
-    path.write_text("data_\nloop_\n_rlnA #1\n_rlnImageName #2\n1 1@a\n2.5 1@b\nx 2@b\n4 3@b\n")
+    path.write_text("data_\nloop_\n_rlnA #1\n_rlnImageName #2\n1 1@a\n2.5 1@b\n# comment\n\nx 2@b\n4 3@b\n")
     frame = read_blocks(path)[""]
     assert frame["rlnA"].astype(str).tolist() == ["1", "2.5", "x", "4"]
     assert frame["rlnImageName"].tolist() == ["1@a", "1@b", "2@b", "3@b"]
