@@ -19,6 +19,12 @@ Contrast transfer function
     ``Δf = ½ (U + V) + ½ (U - V) cos 2(θ - angle)`` with ``θ = atan2(k_y, k_x)``; positive defocus is underfocus.
     Envelope ``scale · exp(-B k² / 4)``. Frequencies at and beyond circular Nyquist are not compared with RELION.
 
+Aberrations
+    With M the magnification matrix of an optics group, an image is ``P(Mk) CTF(Mk) exp(i φ(Mk))`` at frequency k, and
+    shifted. Reading resamples it to ``P(k) CTF(k)``; the phase of even Zernike terms is subtracted within the CTF's
+    sine. φ has ``-2π Cs λ² k² (t·k)`` for a beam tilt t, and the odd Zernike terms (the unit circle is 1 Å⁻¹). See
+    ``physics.aberrations``.
+
 Model frame
     Å, origin at the box centre. A structure read from a file stays in the file's frame until it is placed;
     ``file = model + frame_shift``.

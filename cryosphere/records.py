@@ -95,7 +95,10 @@ class Structure:
 
 @dataclass(frozen=True)
 class CTFParameters:
-    """Contrast-transfer parameters per image; Å, radians, Å² and kV/mm as named (see ``conventions``)."""
+    """Contrast-transfer parameters per image; Å, radians, Å² and kV/mm as named (see ``conventions``).
+
+    ``even_zernike`` holds RELION's symmetric aberrations (rad), where there are any.
+    """
 
     defocus_u: Float[Tensor, " batch"]
     defocus_v: Float[Tensor, " batch"]
@@ -106,10 +109,12 @@ class CTFParameters:
     voltage_kv: Float[Tensor, " batch"]
     spherical_aberration_mm: Float[Tensor, " batch"]
     amplitude_contrast: Float[Tensor, " batch"]
+    even_zernike: Float[Tensor, "batch even"] | None = None
 
     def to(self, *args, **kwargs) -> CTFParameters:
         """Every field through ``Tensor.to``."""
-        return CTFParameters(**{f.name: getattr(self, f.name).to(*args, **kwargs) for f in fields(self)})
+        present = {name: value for name, value in vars(self).items() if value is not None}
+        return CTFParameters(**{name: value.to(*args, **kwargs) for name, value in present.items()})
 
 
 @dataclass(frozen=True)
@@ -127,7 +132,7 @@ class ParticleTable:
     rotmat : float64 array of shape (particle, 3, 3)
         Pose matrix A; a model point r lands at (A r)_xy - shift.
     shift : float64 array of shape (particle, 2)
-        (x, y) in Å.
+        (x, y) in Å, in the images as they are in their files (before the magnification is corrected).
     defocus_u, defocus_v : Å. defocus_angle, phase_shift : rad. b_factor : Å². scale : 1.
     voltage_kv, spherical_aberration_mm, amplitude_contrast : of the particle's optics group.
     optics_group : int array of shape (particle,)
@@ -142,7 +147,7 @@ class ParticleTable:
         Box (pixels) and pixel size (Å) that the images of each optics group have in their files, where they differ
         from ``box_size`` and ``pixel_size``, the grid that all are brought to when they are read.
     group_beam_tilt : array of shape (group, 2), optional
-        Beam tilt (x, y) in rad.
+        Beam tilt (x, y) in rad; see ``physics.aberrations``.
     group_odd_zernike, group_even_zernike : arrays of shape (group, coefficient), optional
         RELION's antisymmetric (``rlnOddZernike``) and symmetric (``rlnEvenZernike``) aberrations, rad.
     group_magnification : array of shape (group, 2, 2), optional
@@ -187,9 +192,10 @@ class ParticleTable:
 
     def ctf_parameters(self, rows: Int[np.ndarray, " batch"], dtype=torch.float32) -> CTFParameters:
         """CTF parameters of some rows as tensors on the CPU."""
-        return CTFParameters(
-            **{f.name: torch.as_tensor(getattr(self, f.name)[rows], dtype=dtype) for f in fields(CTFParameters)}
-        )
+        columns = {f.name: getattr(self, f.name)[rows] for f in fields(CTFParameters) if f.name != "even_zernike"}
+        if self.group_even_zernike is not None:
+            columns["even_zernike"] = self.group_even_zernike[self.optics_group[rows]]
+        return CTFParameters(**{name: torch.as_tensor(value, dtype=dtype) for name, value in columns.items()})
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,11 @@ import torch
 from jaxtyping import Float, Int
 
 from cryosphere.errors import InputError
+from cryosphere.io.common_grid import common_grid
 from cryosphere.io.cryosparc_tables import CsTable, pose_slots, read_table, slot_of
+from cryosphere.io.optics import ASSUMED_AMPLITUDE_CONTRAST, VOLTAGE_RANGE_KV, Optics, refuse_impossible
 from cryosphere.io.stack_paths import PathMap, resolve_stacks
 from cryosphere.io.stacks import check_stacks
-from cryosphere.io.star import ASSUMED_AMPLITUDE_CONTRAST, VOLTAGE_RANGE_KV, Optics, common_sizes
 from cryosphere.physics.rotations import rotvec_to_rotmat
 from cryosphere.records import ParticleTable
 
@@ -62,8 +63,8 @@ def read_particles_cs(path: str | Path, datadir: str | Path | None = None, path_
     Raises
     ------
     InputError
-        If the file is not such a dataset, has no rows, poses, CTF or images, holds values that are not finite, mixes
-        box or pixel sizes, is stretched by an anisotropic magnification, or its stacks are missing or do not fit.
+        If the file is not such a dataset, has no rows, poses, CTF or images, holds values that are not finite, is
+        stretched by an anisotropic magnification, or its stacks are missing or do not fit.
     """
     path = Path(path)
     table = read_table(path)
@@ -71,13 +72,21 @@ def read_particles_cs(path: str | Path, datadir: str | Path | None = None, path_
     poses = _read_poses(table, pixels)
     table.require(CTF_FIELDS, "CTF parameters", "estimate the CTF, or give a file that has it")
     table.require(BLOB_FIELDS, "images", "give the particles file of the job, not a passthrough file without them")
-    optics, beam_tilt = _read_optics(table, pixels)
-    pixel_size, box_size = common_sizes(path, optics)
+    optics = _read_optics(table, pixels)
+    refuse_impossible(path, optics)
     sign, sign_notes = _read_sign(table)
     names, stack_index, image_index = _image_names(table)
-    paths = resolve_stacks(names, path, datadir, path_map)
-    stacks = check_stacks(paths, stack_index, image_index, source=path, pixel_size=pixel_size, box_size=box_size)
-    ignored = _unmodelled(table, pixel_size, stacks.box_size)
+    stacks = check_stacks(
+        resolve_stacks(names, path, datadir, path_map),
+        stack_index,
+        image_index,
+        optics.group,
+        source=path,
+        pixel_size=optics.pixel_size,
+        box_size=optics.box_size,
+    )
+    grid = common_grid(path.name, optics.names, stacks.box_size, optics.pixel_size)
+    ignored = _unmodelled(table, grid.pixel_size * grid.box_size)
     return ParticleTable(
         source=path,
         stack_paths=stacks.paths,
@@ -96,11 +105,13 @@ def read_particles_cs(path: str | Path, datadir: str | Path | None = None, path_
         amplitude_contrast=optics.amplitude_contrast[optics.group],
         optics_group=optics.group,
         optics_group_names=optics.names,
-        box_size=stacks.box_size,
-        pixel_size=pixel_size,
-        notes=(*table.notes, *poses.notes, *sign_notes, *optics.notes, *ignored, *stacks.notes),
+        box_size=grid.box_size,
+        pixel_size=grid.pixel_size,
+        notes=(*table.notes, *poses.notes, *sign_notes, *optics.notes, *ignored, *grid.notes, *stacks.notes),
         half_set=_half_sets(poses.split),
-        group_beam_tilt=beam_tilt,
+        group_box_size=grid.group_box_size,
+        group_pixel_size=grid.group_pixel_size,
+        group_beam_tilt=optics.beam_tilt,
         sign=sign,
     )
 
@@ -208,9 +219,7 @@ def _half_sets(split: Float[np.ndarray, " particle"] | None) -> Int[np.ndarray, 
     return split.astype(np.int64) + 1
 
 
-def _read_optics(
-    table: CsTable, pixels: Float[np.ndarray, " particle"]
-) -> tuple[Optics, Float[np.ndarray, "group 2"] | None]:
+def _read_optics(table: CsTable, pixels: Float[np.ndarray, " particle"]) -> Optics:
     """Optics groups, one per exposure group and combination of microscope, box, pixel size and tilt; tilts in rad."""
     notes: tuple[str, ...] = ()
     if not table.has("ctf/amp_contrast"):
@@ -233,7 +242,7 @@ def _read_optics(
     groups = rows.drop_duplicates().sort_values(columns)
     part = groups.groupby("number").cumcount().to_numpy()
     beam_tilt, tilt_notes = _beam_tilt(table, groups)
-    optics = Optics(
+    return Optics(
         names=tuple(
             f"exposureGroup{number:.0f}{f'_{part + 1}' if part else ''}"
             for number, part in zip(groups["number"], part, strict=True)
@@ -245,8 +254,8 @@ def _read_optics(
         pixel_size=groups["pixel_size"].to_numpy(copy=True),
         box_size=groups["box_size"].to_numpy().astype(int) if table.has("blob/shape") else None,
         notes=notes + tilt_notes,
+        beam_tilt=beam_tilt,
     )
-    return optics, beam_tilt
 
 
 def _checked(
@@ -283,12 +292,12 @@ def _beam_tilt(table: CsTable, groups: pd.DataFrame) -> tuple[Float[np.ndarray, 
             f"({aberration.min() / _MM:g} mm); correct the microscope's parameters."
         )
     tilt = np.arcsin(displacement / aberration)
-    note = f"{table.path.name}: beam tilt of up to {1e3 * np.abs(tilt).max():.2g} mrad (ctf/tilt_A) was read."
+    note = f"{table.path.name}: beam tilt of up to {1e3 * np.abs(tilt).max():.2g} mrad (ctf/tilt_A) is applied."
     return tilt, (note,)
 
 
-def _unmodelled(table: CsTable, pixel_size: float, box_size: int) -> tuple[str, ...]:
-    """Note the aberrations that are left out, and refuse images that are stretched more than can be left out."""
+def _unmodelled(table: CsTable, edge: float) -> tuple[str, ...]:
+    """Note the aberrations that are left out, and refuse images (``edge`` Å wide) stretched more than that allows."""
     ignored = [
         field
         for field, width in _IGNORED_FIELDS.items()
@@ -297,7 +306,7 @@ def _unmodelled(table: CsTable, pixel_size: float, box_size: int) -> tuple[str, 
     if table.has("ctf/anisomag"):
         # Stored less the identity (Michael McLean, discuss.cryosparc.com, topic 11402).
         stretch = np.linalg.norm(table.numbers("ctf/anisomag", width=4).reshape(-1, 2, 2), ord=2, axis=(1, 2))
-        moved = stretch.max() * pixel_size * box_size / 2
+        moved = stretch.max() * edge / 2
         if moved > _HARMLESS_STRETCH:
             raise InputError(
                 f"{table.path}: ctf/anisomag stretches the images by up to {100 * stretch.max():.2g} % ({moved:.2g} Å "

@@ -12,33 +12,32 @@ import torch
 from jaxtyping import Float, Int
 
 from cryosphere.errors import InputError
-from cryosphere.io.mrc import SAME_SIZE_TOLERANCE
+from cryosphere.io.common_grid import common_grid
 from cryosphere.io.stack_paths import PathMap, resolve_stacks
 from cryosphere.io.stacks import check_stacks
-from cryosphere.io.star_tables import StarTable, read_blocks, unsupported_columns, write_blocks
+from cryosphere.io.star_blocks import StarBlock, scan_blocks
+from cryosphere.io.star_columns import UNUSUAL_COLUMNS, check_unusual_columns
+from cryosphere.io.star_optics import OPTICS_COLUMNS, read_optics
+from cryosphere.io.star_tables import StarTable, read_block, write_blocks
 from cryosphere.physics.rotations import euler_to_rotmat
 from cryosphere.records import ParticleTable
 
 ANGLE_COLUMNS = ("rlnAngleRot", "rlnAngleTilt", "rlnAnglePsi")
 DEFOCUS_COLUMNS = ("rlnDefocusU", "rlnDefocusV", "rlnDefocusAngle")
-MICROSCOPE_COLUMNS = ("rlnVoltage", "rlnSphericalAberration")
-ASSUMED_AMPLITUDE_CONTRAST = 0.1
-# kV; a value outside is not one (300000 is in volts).
-VOLTAGE_RANGE_KV = (10.0, 3000.0)
-
-
-@dataclass(frozen=True)
-class Optics:
-    """Optics groups in use (kV, mm, fraction, Å/px, pixels); ``group`` is each particle's row in them."""
-
-    names: tuple[str, ...]
-    group: Int[np.ndarray, " particle"]
-    voltage_kv: Float[np.ndarray, " group"]
-    spherical_aberration_mm: Float[np.ndarray, " group"]
-    amplitude_contrast: Float[np.ndarray, " group"]
-    pixel_size: Float[np.ndarray, " group"]
-    box_size: Int[np.ndarray, " group"] | None
-    notes: tuple[str, ...]
+SHIFT_COLUMNS = ("rlnOriginXAngst", "rlnOriginYAngst")
+PIXEL_SHIFT_COLUMNS = ("rlnOriginX", "rlnOriginY")
+# Columns that are kept in memory; large tables have several times as many.
+_READ_COLUMNS = frozenset(
+    [
+        *("rlnImageName", "rlnPhaseShift", "rlnCtfBfactor", "rlnCtfScalefactor", "rlnRandomSubset"),
+        *ANGLE_COLUMNS,
+        *DEFOCUS_COLUMNS,
+        *SHIFT_COLUMNS,
+        *PIXEL_SHIFT_COLUMNS,
+        *OPTICS_COLUMNS,
+        *UNUSUAL_COLUMNS,
+    ]
+)
 
 
 def read_particles(path: str | Path, datadir: str | Path | None = None, path_map: PathMap = ()) -> ParticleTable:
@@ -61,23 +60,27 @@ def read_particles(path: str | Path, datadir: str | Path | None = None, path_map
     Raises
     ------
     InputError
-        If the file is not a particle STAR file, lacks columns, has cells that are not numbers, mixes box or
-        pixel sizes, or its stacks are missing or do not fit.
+        If the file is not a particle STAR file, lacks columns, has cells that are not numbers or images that are not
+        as recorded, or its stacks are missing or do not fit.
     """
     path = Path(path)
-    particles, optics_table = _particle_tables(path, read_blocks(path))
+    particles, optics_table = _particle_tables(path)
     particles.require(ANGLE_COLUMNS, "poses", "give the output of a 3-D refinement")
     particles.require(DEFOCUS_COLUMNS, "CTF parameters", "estimate the CTF and extract the particles again")
-    if optics_table is not None:
-        optics = _optics_of_groups(particles, optics_table)
-    else:
-        optics = _optics_of_rows(particles)
-    ignored = unsupported_columns(path, [table for table in (optics_table, particles) if table is not None])
-    pixel_size, box_size = common_sizes(path, optics)
-    shift = _shift(particles, pixel_size)
+    optics, optics_rows = read_optics(particles, optics_table)
+    unusual = check_unusual_columns(particles, optics_table, optics_rows)
+    shift = _shift(particles, optics.pixel_size[optics.group])
     names, stack_index, image_index = _image_names(particles)
-    paths = resolve_stacks(names, path, datadir, path_map)
-    stacks = check_stacks(paths, stack_index, image_index, source=path, pixel_size=pixel_size, box_size=box_size)
+    stacks = check_stacks(
+        resolve_stacks(names, path, datadir, path_map),
+        stack_index,
+        image_index,
+        optics.group,
+        source=path,
+        pixel_size=optics.pixel_size,
+        box_size=optics.box_size,
+    )
+    grid = common_grid(path.name, optics.names, stacks.box_size, optics.pixel_size)
     euler = torch.as_tensor(np.deg2rad([particles.numbers(column) for column in ANGLE_COLUMNS]))
     return ParticleTable(
         source=path,
@@ -97,10 +100,16 @@ def read_particles(path: str | Path, datadir: str | Path | None = None, path_map
         amplitude_contrast=optics.amplitude_contrast[optics.group],
         optics_group=optics.group,
         optics_group_names=optics.names,
-        box_size=stacks.box_size,
-        pixel_size=pixel_size,
-        notes=optics.notes + ignored + stacks.notes,
+        box_size=grid.box_size,
+        pixel_size=grid.pixel_size,
+        notes=optics.notes + unusual + grid.notes + stacks.notes,
         half_set=_half_sets(particles),
+        group_box_size=grid.group_box_size,
+        group_pixel_size=grid.group_pixel_size,
+        group_beam_tilt=optics.beam_tilt,
+        group_odd_zernike=optics.odd_zernike,
+        group_even_zernike=optics.even_zernike,
+        group_magnification=optics.magnification,
     )
 
 
@@ -112,24 +121,37 @@ def _half_sets(particles: StarTable) -> Int[np.ndarray, " particle"] | None:
     return values.astype(np.int64) if set(np.unique(values)) == {1.0, 2.0} else None
 
 
-def _particle_tables(path: Path, blocks: dict[str, pd.DataFrame]) -> tuple[StarTable, StarTable | None]:
-    """Pick the particle table and, in 3.1 files, the optics table, whatever their order."""
+def _particle_tables(path: Path) -> tuple[StarTable, StarTable | None]:
+    """Read the particle table and, in 3.1 files, the optics table, whatever their order and the case of their names."""
+    blocks = scan_blocks(path)
+    chosen = particle_block(path, blocks)
+    if chosen.n_rows == 0:
+        raise InputError(f"{path} has no particles: data_{chosen.name} has no rows.")
+    optics = next((block for block in blocks if block.name.lower() == "optics"), None)
+    particles = read_block(path, chosen, _READ_COLUMNS)
+    return particles, None if optics is None else read_block(path, optics)
+
+
+def particle_block(path: Path, blocks: Sequence[StarBlock]) -> StarBlock:
+    """The particle table among the blocks of a STAR file.
+
+    Raises
+    ------
+    InputError
+        If the file is of another kind, or has several tables of images.
+    """
     _refuse_other_kinds(path, blocks)
-    candidates = [name for name, block in blocks.items() if "rlnImageName" in block.columns]
-    name = "particles" if "particles" in candidates else candidates[0]
-    if name != "particles" and len(candidates) > 1:
-        listed = ", ".join(f"data_{candidate}" for candidate in candidates)
+    candidates = [block for block in blocks if "rlnImageName" in block.columns]
+    named = [block for block in candidates if block.name.lower() == "particles"]
+    if not named and len(candidates) > 1:
+        listed = ", ".join(f"data_{candidate.name}" for candidate in candidates)
         raise InputError(f"{path} has several tables of images ({listed}); call the right one data_particles.")
-    particles = StarTable(path, name, blocks[name])
-    if particles.frame.empty:
-        raise InputError(f"{path} has no particles: data_{name} has no rows.")
-    optics = StarTable(path, "optics", blocks["optics"]) if "optics" in blocks else None
-    return particles, optics
+    return (named or candidates)[0]
 
 
-def _refuse_other_kinds(path: Path, blocks: dict[str, pd.DataFrame]) -> None:
+def _refuse_other_kinds(path: Path, blocks: Sequence[StarBlock]) -> None:
     """Refuse micrograph, movie and tomogram STAR files by name, saying how they were recognised."""
-    columns = {column: name for name, block in blocks.items() for column in block.columns}
+    columns = {column: block.name for block in blocks for column in block.columns}
     remedy = "give the particles.star of an extraction or the run_data.star of a 3-D refinement"
     tomogram = next((column for column in columns if column.startswith("rlnTomo")), None)
     if tomogram is not None:
@@ -145,129 +167,21 @@ def _refuse_other_kinds(path: Path, blocks: dict[str, pd.DataFrame]) -> None:
                 f"{path} is a {kind} STAR file ({column} but no rlnImageName in data_{columns[column]}), "
                 f"expected particles; {remedy}."
             )
-    listed = ", ".join(f"data_{name}" for name in blocks)
+    listed = ", ".join(f"data_{block.name}" for block in blocks)
     raise InputError(f"{path} has no table with the column rlnImageName (found {listed}); {remedy}.")
 
 
-def _optics_of_groups(particles: StarTable, table: StarTable) -> Optics:
-    """Optics of a 3.1 file; groups that no particle uses are left out."""
-    remedy = "write the file with RELION 3.1 or later"
-    particles.require(("rlnOpticsGroup",), "optics group per particle", remedy)
-    table.require(("rlnOpticsGroup", "rlnImagePixelSize"), "optics group or pixel size", remedy)
-    table.require(MICROSCOPE_COLUMNS, "CTF parameters", "add them to the optics table")
-    numbers = particles.numbers("rlnOpticsGroup")
-    known = table.numbers("rlnOpticsGroup")
-    unknown = np.flatnonzero(~np.isin(numbers, known))
-    if len(unknown):
-        raise particles.row_error(unknown, "rlnOpticsGroup", "a group of data_optics")
-    used = np.flatnonzero(np.isin(known, numbers))
-    order = used[np.argsort(known[used], kind="stable")]
-    group = np.searchsorted(known[order], numbers)
-    if table.has("rlnOpticsGroupName"):
-        names = tuple(table.frame["rlnOpticsGroupName"].iloc[order].astype(str))
-    else:
-        names = tuple(f"opticsGroup{number:g}" for number in known[order])
-    contrast, notes = _amplitude_contrast(table)
-    return Optics(
-        names=names,
-        group=group,
-        voltage_kv=table.numbers("rlnVoltage")[order],
-        spherical_aberration_mm=table.numbers("rlnSphericalAberration")[order],
-        amplitude_contrast=contrast[order],
-        pixel_size=table.numbers("rlnImagePixelSize")[order],
-        box_size=table.numbers("rlnImageSize")[order].astype(int) if table.has("rlnImageSize") else None,
-        notes=notes,
+def _shift(particles: StarTable, pixel_size: Float[np.ndarray, " particle"]) -> Float[np.ndarray, "particle 2"]:
+    """In-plane origins in Å from the Å columns of 3.1 or the pixel columns of 3.0 (pixels of the particle's group)."""
+    if particles.has(*SHIFT_COLUMNS):
+        return np.stack([particles.numbers(column) for column in SHIFT_COLUMNS], axis=-1)
+    if particles.has(*PIXEL_SHIFT_COLUMNS):
+        pixels = np.stack([particles.numbers(column) for column in PIXEL_SHIFT_COLUMNS], axis=-1)
+        return pixel_size[:, None] * pixels
+    raise InputError(
+        f"{particles.path} has no shifts: neither rlnOriginXAngst and rlnOriginYAngst nor rlnOriginX and "
+        f"rlnOriginY are in data_{particles.block}; add them, 0 for centred particles."
     )
-
-
-def _optics_of_rows(particles: StarTable) -> Optics:
-    """Optics of a 3.0 file: one group per combination of voltage, aberration, contrast and pixel size."""
-    particles.require(MICROSCOPE_COLUMNS, "CTF parameters", "add them, or convert the file with RELION 3.1")
-    particles.require(
-        ("rlnDetectorPixelSize", "rlnMagnification"), "pixel size", "add them, or convert it with RELION 3.1"
-    )
-    contrast, notes = _amplitude_contrast(particles)
-    magnification = particles.numbers("rlnMagnification")
-    if (magnification <= 0).any():
-        raise particles.row_error(np.flatnonzero(magnification <= 0), "rlnMagnification", "a positive number")
-    optics = pd.DataFrame(
-        {
-            "voltage": particles.numbers("rlnVoltage"),
-            "aberration": particles.numbers("rlnSphericalAberration"),
-            "contrast": contrast,
-            "pixel_size": (1e4 * particles.numbers("rlnDetectorPixelSize") / magnification).round(6),
-        }
-    )
-    group = optics.groupby(list(optics.columns), sort=False).ngroup().to_numpy(copy=True)
-    groups = optics.drop_duplicates()
-    return Optics(
-        names=tuple(f"opticsGroup{number + 1}" for number in range(len(groups))),
-        group=group,
-        voltage_kv=groups["voltage"].to_numpy(),
-        spherical_aberration_mm=groups["aberration"].to_numpy(),
-        amplitude_contrast=groups["contrast"].to_numpy(),
-        pixel_size=groups["pixel_size"].to_numpy(),
-        box_size=None,
-        notes=notes,
-    )
-
-
-def _amplitude_contrast(table: StarTable) -> tuple[Float[np.ndarray, " row"], tuple[str, ...]]:
-    """Amplitude contrast of every row, and a note if the table has none."""
-    contrast = table.numbers("rlnAmplitudeContrast", default=ASSUMED_AMPLITUDE_CONTRAST)
-    if table.has("rlnAmplitudeContrast"):
-        return contrast, ()
-    return contrast, (
-        f"{table.path.name} has no rlnAmplitudeContrast; {ASSUMED_AMPLITUDE_CONTRAST} is assumed, "
-        f"add the column to data_{table.block} if that is wrong.",
-    )
-
-
-def common_sizes(path: Path, optics: Optics) -> tuple[float, int | None]:
-    """Return the one pixel size and box of all groups, refusing impossible and mixed values by name."""
-    low, high = VOLTAGE_RANGE_KV
-    voltage, contrast = optics.voltage_kv, optics.amplitude_contrast
-    checks = (
-        ("rlnVoltage", voltage, (voltage > low) & (voltage < high), f"{low:g} to {high:g} kV"),
-        ("pixel size", optics.pixel_size, optics.pixel_size > 0, "more than 0 Å"),
-        ("rlnAmplitudeContrast", contrast, np.abs(contrast) <= 1, "a fraction"),
-    )
-    for what, values, valid, expected in checks:
-        if not valid.all():
-            row = np.flatnonzero(~valid)[0]
-            raise InputError(
-                f"{path}, optics group {optics.names[row]}: {what} is {values[row]:g}, expected {expected}; correct it."
-            )
-    _refuse_mixed(path, optics.names, optics.pixel_size, "pixel sizes", "Å", SAME_SIZE_TOLERANCE)
-    if optics.box_size is not None:
-        _refuse_mixed(path, optics.names, optics.box_size, "box sizes", "pixels", 0.0)
-    return float(optics.pixel_size[0]), None if optics.box_size is None else int(optics.box_size[0])
-
-
-def _refuse_mixed(
-    path: Path, names: tuple[str, ...], values: np.ndarray, what: str, unit: str, tolerance: float
-) -> None:
-    """Refuse groups whose values differ by more than ``tolerance`` (relative)."""
-    if np.ptp(values) > tolerance * values.max():
-        listed = ", ".join(f"{name}: {value:g} {unit}" for name, value in zip(names, values, strict=True))
-        raise InputError(
-            f"{path} has optics groups of several {what} ({listed}), one common value is needed; "
-            "rescale the particles or split the file by optics group."
-        )
-
-
-def _shift(particles: StarTable, pixel_size: float) -> Float[np.ndarray, "particle 2"]:
-    """In-plane origins in Å from the Å columns of 3.1 or the pixel columns of 3.0."""
-    if particles.has("rlnOriginXAngst", "rlnOriginYAngst"):
-        columns, unit = ("rlnOriginXAngst", "rlnOriginYAngst"), 1.0
-    elif particles.has("rlnOriginX", "rlnOriginY"):
-        columns, unit = ("rlnOriginX", "rlnOriginY"), pixel_size
-    else:
-        raise InputError(
-            f"{particles.path} has no shifts: neither rlnOriginXAngst and rlnOriginYAngst nor rlnOriginX and "
-            f"rlnOriginY are in data_{particles.block}; add them, 0 for centred particles."
-        )
-    return unit * np.stack([particles.numbers(column) for column in columns], axis=-1)
 
 
 def _image_names(

@@ -1,22 +1,32 @@
-"""STAR files as tables: blocks read with starfile, columns checked, tables written whole or not at all."""
+"""STAR files as tables: blocks read in pieces with pandas, columns checked, tables written whole or not at all."""
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import starfile
 from jaxtyping import Float, Int
 
 from cryosphere.errors import InputError
 from cryosphere.io.atomic import atomic_output
+from cryosphere.io.star_blocks import StarBlock, parse_error, plain_text, read_lines, scan_blocks
 
 # Columns that stay text even where every cell looks like a number.
-TEXT_COLUMNS = ["rlnImageName", "rlnMicrographName", "rlnOpticsGroupName"]
+TEXT_COLUMNS = (
+    "rlnImageName",
+    "rlnMicrographName",
+    "rlnOpticsGroupName",
+    "rlnOddZernike",
+    "rlnEvenZernike",
+    "rlnMtfFileName",
+)
+# Rows are parsed in pieces of about so many bytes.
+_CHUNK_BYTES = 32_000_000
 
 
 @dataclass(frozen=True)
@@ -64,16 +74,65 @@ def read_blocks(path: Path) -> dict[str, pd.DataFrame]:
     InputError
         If the file is missing, cannot be parsed, or has no block.
     """
-    if not path.is_file():
-        raise InputError(f"{path} does not exist or is not a file; a RELION particle STAR file is expected.")
+    return {block.name: read_block(path, block).frame for block in scan_blocks(path)}
+
+
+def read_block(path: Path, block: StarBlock, columns: Collection[str] | None = None) -> StarTable:
+    """Read one block of a STAR file, in pieces, with all its columns or only some.
+
+    Raises
+    ------
+    InputError
+        If it cannot be parsed.
+    """
+    if not block.is_loop:
+        return StarTable(path, block.name, pd.DataFrame([dict(zip(block.columns, block.values, strict=True))]))
+    kept = [name for name in block.columns if columns is None or name in columns]
+    pieces: dict[str, list] = {name: [] for name in kept}
+    row = 0
     try:
-        blocks = starfile.read(path, always_dict=True, parse_as_string=TEXT_COLUMNS)
-    except (ValueError, TypeError, KeyError, IndexError) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(f"{path} cannot be parsed as STAR ({reason}); mend or export it again.") from error
-    if not blocks:
-        raise InputError(f"{path} is empty or not a STAR file: it has no data_ block.")
-    return {name: block if isinstance(block, pd.DataFrame) else pd.DataFrame([block]) for name, block in blocks.items()}
+        with open(path, "rb") as file:
+            for lines in read_lines(file, block, _CHUNK_BYTES):
+                text = plain_text(lines)
+                if not text or text.isspace():
+                    continue
+                frame = _parse_rows(text, block)
+                _check_complete(path, block, frame, row)
+                row += len(frame)
+                for name in kept:
+                    pieces[name].append(frame[name])
+    except (ValueError, OverflowError) as error:
+        raise parse_error(path, error) from error
+    joined = {name: _join(parts) for name, parts in pieces.items()}
+    return StarTable(path, block.name, pd.DataFrame(joined, index=range(row)))
+
+
+def _parse_rows(text: bytes, block: StarBlock) -> pd.DataFrame:
+    """Rows of a loop, without comments, as a table of numbers and texts."""
+    options = {"sep": r"\s+", "header": None, "na_filter": False, "low_memory": False}
+    found = pd.read_csv(BytesIO(text), nrows=1, **options).shape[1]
+    if found > len(block.columns):
+        raise ValueError(f"data_{block.name} has {len(block.columns)} columns and a row of {found} cells")
+    dtype = {name: str for name in TEXT_COLUMNS if name in block.columns}
+    return pd.read_csv(BytesIO(text), names=list(block.columns), dtype=dtype, **options)
+
+
+def _check_complete(path: Path, block: StarBlock, frame: pd.DataFrame, first_row: int) -> None:
+    """Refuse rows that end before their last column."""
+    last = frame[block.columns[-1]]
+    if last.dtype.kind in "iufb":
+        return
+    short = np.flatnonzero(last.to_numpy(object) == "")
+    if len(short):
+        raise InputError(
+            f"{path}, row {first_row + short[0] + 1} of data_{block.name}: {block.columns[-1]} is missing, "
+            "the row has too few cells; mend it or export the file again."
+        )
+
+
+def _join(parts: list[pd.Series]) -> pd.Series | np.ndarray:
+    """One column from its pieces."""
+    return pd.concat(parts, ignore_index=True) if parts else np.zeros(0)
 
 
 def write_blocks(path: str | Path, blocks: Mapping[str, pd.DataFrame], *, overwrite: bool = False) -> None:
@@ -101,44 +160,3 @@ def write_blocks(path: str | Path, blocks: Mapping[str, pd.DataFrame], *, overwr
                 quoting=csv.QUOTE_MINIMAL,
             )
             file.write("\n")
-
-
-# Columns that say the images are no longer what the CTF acts on, and columns whose effect is not modelled.
-_PREPARED_COLUMNS = ("rlnCtfDataAreCtfPremultiplied", "rlnCtfDataArePhaseFlipped")
-_IGNORED_COLUMNS = (
-    "rlnBeamTiltX",
-    "rlnBeamTiltY",
-    "rlnOddZernike",
-    "rlnEvenZernike",
-    "rlnMagMat00",
-    "rlnMagMat01",
-    "rlnMagMat10",
-    "rlnMagMat11",
-)
-_IDENTITY = {"rlnMagMat00": 1.0, "rlnMagMat11": 1.0}
-
-
-def unsupported_columns(path: Path, tables: Sequence[StarTable]) -> tuple[str, ...]:
-    """Refuse images that are CTF-multiplied or phase-flipped, and note aberrations that are left out.
-
-    Raises
-    ------
-    InputError
-        If a table says that its images are prepared in such a way.
-    """
-    ignored = []
-    for table in tables:
-        for column in _PREPARED_COLUMNS:
-            if table.has(column) and np.any(table.numbers(column) != 0):
-                raise InputError(
-                    f"{path}: {column} is set, so the images are not as recorded; extract them again without it."
-                )
-        for column in _IGNORED_COLUMNS:
-            if not table.has(column):
-                continue
-            values = pd.to_numeric(table.frame[column], errors="coerce")
-            if np.any(values != _IDENTITY.get(column, 0.0)):
-                ignored.append(column)
-    if not ignored:
-        return ()
-    return (f"{path.name}: {', '.join(ignored)} are not modelled and left out of the CTF.",)

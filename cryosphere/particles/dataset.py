@@ -12,6 +12,7 @@ from torch import Tensor
 
 from cryosphere.errors import InputError
 from cryosphere.io.mrc import read_images
+from cryosphere.particles.aberrations import AberrationCorrection
 from cryosphere.physics.fourier import circular_mask, fourier_to_image, image_to_fourier, phase_ramp
 from cryosphere.physics.noise import radial_power, shell_index
 from cryosphere.physics.rotations import rotvec_to_rotmat
@@ -26,8 +27,9 @@ _LEAST_POWER = 0.02
 class ParticleImages:
     """Memory-mapped particle images of a table, prepared batch by batch.
 
-    Every image is made protein-bright, its background mean (outside the particle) subtracted, whitened with the radial
-    noise spectrum of its optics group, and centred by its shift in Fourier space.
+    Every image is corrected for its optics group's aberrations, made protein-bright, its background mean (outside the
+    particle) subtracted, whitened with the radial noise spectrum of its optics group, and centred by its shift in
+    Fourier space.
 
     Attributes
     ----------
@@ -49,6 +51,7 @@ class ParticleImages:
     def __init__(self, table: ParticleTable, mask_radius: float, invert: bool = False) -> None:
         self.table = table
         self.sign = -1.0 if invert else 1.0
+        self.aberrations = AberrationCorrection(table)
         radius = min(mask_radius / table.pixel_size, 0.5 * table.box_size)
         self.background = circular_mask(table.box_size, radius, 1e-3) < 0.5
         self.shells = shell_index(table.box_size)
@@ -102,7 +105,7 @@ class ParticleImages:
             )
         if table.sign is not None:
             images = images * table.sign[rows].astype(np.float32)[:, None, None]
-        return self.sign * torch.from_numpy(images)
+        return self.sign * self.aberrations.correct(torch.from_numpy(images), table.optics_group[rows])
 
     def batch(self, rows: Int[np.ndarray, " batch"]) -> ParticleBatch:
         """Prepared images of some rows with their poses and CTFs, on the CPU."""
@@ -112,7 +115,7 @@ class ParticleImages:
         images = self._read(rows)
         images = images - images[:, self.background].mean(1)[:, None, None]
         whitening = self.noise_power[group].rsqrt()
-        shift = torch.tensor(table.shift[rows], dtype=torch.float32) + self.pose_shift[index]
+        shift = self.aberrations.shift(table.shift[rows], table.optics_group[rows]) + self.pose_shift[index]
         filtered = image_to_fourier(images) * whitening[:, self.shells]
         centred = fourier_to_image(filtered * phase_ramp(shift / table.pixel_size, table.box_size), table.box_size)
         rotmat = torch.tensor(table.rotmat[rows], dtype=torch.float32)

@@ -19,8 +19,8 @@ def split_held_out(
     training, held_out : int arrays
         Ascending. At least one image is trained on; none is held out if ``share`` of the images is less than one.
     """
-    pairs = np.column_stack([stack_index, image_index])
-    unique, image_of_row = np.unique(pairs, axis=0, return_inverse=True)
+    image = stack_index.astype(np.int64) * (int(image_index.max(initial=0)) + 1) + image_index
+    unique, image_of_row = np.unique(image, return_inverse=True)
     n_held_out = min(int(share * len(unique)), len(unique) - 1)
     chosen = np.random.default_rng([seed, 1]).permutation(len(unique))[:n_held_out]
     held_out = np.isin(image_of_row.ravel(), chosen)

@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from cryosphere.conventions import ELECTRON_WAVELENGTH_A, ELECTRON_WAVELENGTH_B
+from cryosphere.physics.aberrations import symmetric_phase
 from cryosphere.records import CTFParameters
 
 
@@ -31,10 +32,12 @@ def contrast_transfer(
     Returns
     -------
     Tensor of shape (batch, y, half)
-        ``scale · exp(-B k²/4) · sin(π λ Δf k² - ½ π Cs λ³ k⁴ + phase_shift + asin(w))``; at k = 0 without phase shift
-        this is +w. Formula: see ``conventions`` (RELION ``CTF::getCTF`` up to the overall sign).
+        ``scale · exp(-B k²/4) · sin(π λ Δf k² - ½ π Cs λ³ k⁴ + phase_shift + asin(w))``, less the phase of the even
+        Zernike terms within the sine; at k = 0 without phase shift this is +w. Formula: see ``conventions`` (RELION
+        ``CTF::getCTF``).
     """
-    p = {name: value[:, None, None] for name, value in vars(parameters).items()}
+    even_zernike = parameters.even_zernike
+    p = {name: value[:, None, None] for name, value in vars(parameters).items() if name != "even_zernike"}
     wavelength = electron_wavelength(p["voltage_kv"])
     k2 = kx**2 + ky**2
     theta = torch.atan2(ky, kx)
@@ -47,4 +50,6 @@ def contrast_transfer(
         + p["phase_shift"]
         + torch.asin(p["amplitude_contrast"])
     )
+    if even_zernike is not None:
+        phase = phase - symmetric_phase(kx, ky, even_zernike)
     return p["scale"] * torch.exp(-0.25 * p["b_factor"] * k2) * torch.sin(phase)

@@ -27,7 +27,7 @@ def save_table(path: Path, table: ParticleTable) -> None:
             value = np.array([str(item) for item in value], dtype=np.str_)
         arrays[field.name] = np.asarray(value)
     with atomic_output(path, overwrite=True) as temporary, open(temporary, "wb") as file:
-        np.savez_compressed(file, **arrays)
+        np.savez(file, **arrays)
 
 
 def load_table(path: Path) -> ParticleTable:

@@ -127,20 +127,6 @@ def test_fields_of_another_form(complain):
     assert "row 3: blob/idx is -2" in text
 
 
-def test_several_boxes_and_pixel_sizes(complain):
-    def boxes(columns):
-        columns["blob/shape"][2:] = 10
-        columns["ctf/exp_group_id"][2:] = 5
-
-    text = complain(boxes)
-    assert "several box sizes" in text and "exposureGroup3: 8 pixels" in text and "exposureGroup5: 10 pixels" in text
-
-    def pixels(columns):
-        columns["blob/psize_A"][2:] = 1.06
-
-    assert "several pixel sizes" in complain(pixels)
-
-
 def test_stacks_of_other_sizes_than_said(complain):
     text = complain(lambda columns: columns["blob/shape"].fill(10))
     assert "stack.mrcs has a box of 8 pixels" in text and "says 10" in text

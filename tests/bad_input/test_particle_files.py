@@ -83,7 +83,7 @@ def test_row_with_too_few_cells(tmp_path, make_stack, write_star, star_blocks):
     make_stack(tmp_path / "stack.mrcs")
     path = write_star(tmp_path / "p.star", star_blocks)
     path.write_text(path.read_text().rstrip().rsplit(" ", 1)[0] + "\n")
-    assert "row 4 of data_particles: rlnDefocusAngle" in message(path)
+    assert "row 4 of data_particles: rlnDefocusAngle is missing" in message(path)
 
 
 def test_row_with_too_many_cells(tmp_path, make_stack, write_star, star_blocks):
@@ -144,14 +144,43 @@ def test_model_star(tmp_path, write_star):
     assert "no table with the column rlnImageName (found data_model_general)" in text
 
 
-def test_several_pixel_sizes(complain):
-    text = complain(lambda optics, _: optics.update(rlnImagePixelSize=[1.5, 1.06]))
-    assert "pixel sizes" in text and "low: 1.5 Å" in text and "high: 1.06 Å" in text
-
-
-def test_several_boxes(complain):
+def test_table_with_a_group_of_another_box_than_its_stack(complain):
     text = complain(lambda optics, _: optics.update(rlnImageSize=[8, 10]))
-    assert "box sizes" in text and "low: 8 pixels" in text and "high: 10 pixels" in text
+    assert "stack.mrcs has a box of 8 pixels" in text and "says 10" in text
+
+
+@pytest.mark.parametrize("cell", ["0.1,0.2", "[0.1,x]", "[nan]", "none"])
+def test_zernike_terms_that_are_no_list_of_numbers(complain, cell):
+    text = complain(lambda optics, _: optics.update(rlnOddZernike=["[0,0.1]", cell]))
+    assert "row 2 of data_optics: rlnOddZernike" in text and "brackets" in text
+
+
+@pytest.mark.parametrize("corner", [0.0, 5.0, -1.0])
+def test_magnification_far_from_the_identity(complain, corner):
+    text = complain(lambda optics, _: optics.update(rlnMagMat00=[1.0, corner]))
+    assert "row 2 of data_optics: rlnMagMat00 to rlnMagMat11" in text and "near the identity" in text
+
+
+def test_beam_tilt_that_is_no_number(complain):
+    text = complain(lambda optics, _: optics.update(rlnBeamTiltY=[0.1, "nan"]))
+    assert "row 2 of data_optics: rlnBeamTiltY" in text
+
+
+def test_images_that_are_volumes(complain):
+    text = complain(lambda optics, _: optics.update(rlnImageDimensionality=[3, 3]))
+    assert "rlnImageDimensionality is 3" in text and "volumes" in text
+
+
+def test_ctf_corrected_images(complain):
+    text = complain(lambda optics, _: optics.update(rlnCtfDataAreCtfCorrected=[1, 1]))
+    assert "rlnCtfDataAreCtfCorrected is set" in text
+
+
+def test_two_loops_in_a_block(tmp_path, make_stack, write_star, star_blocks):
+    make_stack(tmp_path / "stack.mrcs")
+    path = write_star(tmp_path / "p.star", star_blocks)
+    path.write_text(path.read_text() + "loop_\n_rlnOther\n1\n")
+    assert "data_particles has a second loop_" in message(path)
 
 
 def test_unknown_optics_group(complain):

@@ -46,10 +46,13 @@ OPTICS_COLUMNS = (
 ).split()
 
 
-def write_star(path: Path, optics: list[list], particles: list[list]) -> None:
+def write_star(
+    path: Path, optics: list[list], particles: list[list], extra_optics_columns: tuple[str, ...] = ()
+) -> None:
     """Write a RELION 3.1 STAR file by hand (rows in the order of the column tuples above)."""
     lines = ["# version 30001", ""]
-    for name, columns, rows in (("optics", OPTICS_COLUMNS, optics), ("particles", PARTICLE_COLUMNS, particles)):
+    optics_columns = [*OPTICS_COLUMNS, *extra_optics_columns]
+    for name, columns, rows in (("optics", optics_columns, optics), ("particles", PARTICLE_COLUMNS, particles)):
         lines += [f"data_{name}", "", "loop_"]
         lines += [f"_{column} #{number}" for number, column in enumerate(columns, start=1)]
         lines += [" ".join(map(str, row)) for row in rows] + ["", ""]

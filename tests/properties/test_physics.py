@@ -30,7 +30,7 @@ def ctf_parameters(generator, count):
     u = torch.rand(9, count, generator=generator, dtype=F64)
     return CTFParameters(
         8000 + 9000 * u[0], 8000 + 9000 * u[1], 3 * u[2], u[3], 30 * u[4], 0.5 + u[5], 200 + 100 * u[6], 1 + u[7],
-        0.05 + 0.05 * u[8],
+        0.05 + 0.05 * u[8], 1 + torch.rand(count, 6, generator=generator, dtype=F64),
     )  # fmt: skip
 
 

@@ -274,6 +274,19 @@ def test_exposure_groups_and_beam_tilt(tmp_path, columns):
     assert any("beam tilt of up to 0.19 mrad (ctf/tilt_A)" in note for note in table.notes)
 
 
+def test_images_of_several_sizes_are_given_one_grid(tmp_path, columns, make_stack):
+    make_stack(tmp_path / "fine.mrcs", n_images=2, box_size=12, pixel_size=1.0)
+    columns["blob/path"] = np.array([b">stack.mrcs"] * 2 + [b">fine.mrcs"] * 2)
+    columns["blob/idx"] = np.array([0, 1, 0, 1])
+    columns["blob/shape"][2:] = 12
+    columns["blob/psize_A"][2:] = 1.0
+    table = read_particles(write_cs(tmp_path / "p.cs", columns))
+    assert (table.box_size, table.pixel_size) == (8, 1.5)
+    assert table.group_box_size[table.optics_group].tolist() == [8, 8, 12, 12]
+    assert table.group_pixel_size[table.optics_group].tolist() == [1.5, 1.5, 1.0, 1.0]
+    assert any("images of several sizes" in note and "8 px of 1.5 Å" in note for note in table.notes)
+
+
 def test_what_is_not_modelled_is_named(tmp_path, columns):
     assert read_particles(write_cs(tmp_path / "p.cs", columns)).notes == ()
     columns["ctf/trefoil_A"][0, 1] = 300.0

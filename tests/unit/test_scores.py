@@ -182,7 +182,7 @@ def test_scores_of_noise_have_the_variance_that_is_stated(mask_radius, tolerance
     n_draws = 3000
     rows = torch.zeros(n_draws, dtype=torch.long)
     batch = problem.batch
-    ctf = CTFParameters(**{name: value[rows] for name, value in vars(batch.ctf).items()})
+    ctf = CTFParameters(**{name: value[rows] for name, value in vars(batch.ctf).items() if value is not None})
     noise = torch.randn(n_draws, 32, 32)
     noise = ParticleBatch(rows, rows, noise, batch.rotmat[rows], ctf, batch.whitening[rows])
     z = problem.features.scores(noise).z
@@ -241,7 +241,7 @@ def test_features_of_an_image_do_not_depend_on_its_batch():
     together = problem.features(problem.batch)
     assert together.shape == (N_IMAGES, problem.features.n_features) and not together.requires_grad
     order = [2, 0, 1] * 7
-    ctf = CTFParameters(**{name: value[order] for name, value in vars(problem.batch.ctf).items()})
+    ctf = CTFParameters(**{name: value[order] for name, value in vars(problem.batch.ctf).items() if value is not None})
     fields = {name: value[order] for name, value in vars(problem.batch).items() if name != "ctf"}
     torch.testing.assert_close(
         problem.features(ParticleBatch(ctf=ctf, **fields)), together[order], rtol=1e-3, atol=1e-3

@@ -273,11 +273,28 @@ def test_images_the_ctf_no_longer_acts_on_are_refused(tmp_path, make_stack, writ
         read_particles(write_star(tmp_path / "q.star", star_blocks))
 
 
-def test_aberrations_that_are_not_modelled_are_named(tmp_path, make_stack, write_star, star_blocks):
+def test_columns_that_are_left_out_are_named(tmp_path, make_stack, write_star, star_blocks):
     make_stack(tmp_path / "stack.mrcs")
-    star_blocks["optics"]["rlnMagMat00"] = [1.0] * len(star_blocks["optics"]["rlnVoltage"])
-    star_blocks["optics"]["rlnBeamTiltX"] = [0.0] * len(star_blocks["optics"]["rlnVoltage"])
+    star_blocks["particles"] |= {"rlnBeamTiltX": [0.0] * 4, "rlnIsFlip": [0] * 4, "rlnMagMat00": [1.0] * 4}
+    star_blocks["optics"]["rlnMtfFileName"] = ["mtf.star"] * 2
     assert read_particles(write_star(tmp_path / "p.star", star_blocks)).notes == ()
-    star_blocks["optics"]["rlnBeamTiltX"] = [0.3] * len(star_blocks["optics"]["rlnVoltage"])
+    star_blocks["particles"] |= {"rlnBeamTiltX": [0.0, 0.2, 0.0, 0.0], "rlnIsFlip": [0, 1, 0, 0]}
+    star_blocks["particles"] |= {"rlnCtfImage": ["ctf.mrc"] * 4, "rlnOddZernike": ["[0,0.5]"] * 4}
+    star_blocks["optics"]["rlnMtfFileName"] = ["mtf.star", "other.star"]
     (note,) = read_particles(write_star(tmp_path / "q.star", star_blocks)).notes
-    assert "rlnBeamTiltX are not modelled" in note
+    for column in ("rlnBeamTiltX", "rlnOddZernike", "rlnIsFlip", "rlnCtfImage", "rlnMtfFileName"):
+        assert column in note
+    assert "q.star: not modelled and left out" in note and "rlnMagMat" not in note
+
+
+def test_prepared_images_of_groups_that_no_particle_uses_do_not_matter(tmp_path, make_stack, write_star, star_blocks):
+    make_stack(tmp_path / "stack.mrcs")
+    star_blocks["optics"]["rlnCtfDataAreCtfPremultiplied"] = [0, 1]
+    star_blocks["particles"]["rlnOpticsGroup"] = [1] * 4
+    assert read_particles(write_star(tmp_path / "p.star", star_blocks)).optics_group_names == ("low",)
+
+
+def test_half_sets_are_kept(tmp_path, make_stack, write_star, star_blocks):
+    make_stack(tmp_path / "stack.mrcs")
+    star_blocks["particles"]["rlnRandomSubset"] = [1, 2, 2, 1]
+    assert read_particles(write_star(tmp_path / "p.star", star_blocks)).half_set.tolist() == [1, 2, 2, 1]
