@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Literal
 
 import mrcfile
 import mrcfile.utils
@@ -214,9 +215,10 @@ def write_stack(
     *,
     n_images: int,
     pixel_size: float,
+    number_type: Literal["float32", "float16"] = "float32",
     overwrite: bool = False,
 ) -> None:
-    """Write a float32 image stack from an iterable of batches, holding one batch at a time in memory.
+    """Write an image stack from an iterable of batches, holding one batch at a time in memory.
 
     The same images give the same bytes: the header carries no date.
 
@@ -230,6 +232,8 @@ def write_stack(
         Sum of the batches' lengths, at least 1.
     pixel_size : float
         Å per pixel.
+    number_type : str
+        ``float16`` (MRC mode 12) halves the file; values beyond its range become the largest that it has.
     overwrite : bool
         Whether an existing file may be replaced.
 
@@ -240,7 +244,7 @@ def write_stack(
     ValueError
         If the batches do not add up to ``n_images`` square images of one box.
     """
-    checked = _square_batches(batches)
+    checked = _square_batches(batches, number_type)
     moments, n_written = _Moments(), 0
     with atomic_output(path, overwrite=overwrite) as temporary:
         first = next(checked, None)
@@ -261,11 +265,13 @@ def write_stack(
             file.write(header.tobytes())
 
 
-def _square_batches(batches: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-    """Every batch as contiguous little-endian float32, refusing other than square images of one box."""
-    box = None
+def _square_batches(batches: Iterable[np.ndarray], number_type: str) -> Iterator[np.ndarray]:
+    """Every batch as contiguous little-endian floats, refusing other than square images of one box."""
+    dtype, box = np.dtype(number_type).newbyteorder("<"), None
     for batch in batches:
-        images = np.ascontiguousarray(batch, dtype="<f4")
+        if number_type == "float16":
+            batch = np.clip(batch, np.finfo(dtype).min, np.finfo(dtype).max)
+        images = np.ascontiguousarray(batch, dtype=dtype)
         if images.ndim != 3 or images.shape[1] != images.shape[2] or box not in (None, images.shape[1]):
             raise ValueError(f"expected batches of square images of one box, found the shape {images.shape}")
         box = images.shape[1]

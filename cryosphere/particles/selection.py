@@ -6,6 +6,7 @@ import numpy as np
 from jaxtyping import Int
 
 from cryosphere.config import Config
+from cryosphere.particles.sources import image_of_row
 from cryosphere.records import ParticleTable
 
 
@@ -30,10 +31,11 @@ def split_held_out(
 def half_set_rows(table: ParticleTable, half: int, seed: int) -> Int[np.ndarray, " row"]:
     """Rows of one of two independent halves, 1 or 2: those of the refinement where the table names them, else random.
 
-    Rows that share an image stay together.
+    Rows that share an image stay together, where the table tells them apart in the half of the first one.
     """
     if table.half_set is not None:
-        return np.flatnonzero(table.half_set == half)
+        first_row, image = image_of_row(table)
+        return np.flatnonzero(table.half_set[first_row][image] == half)
     first, second = split_held_out(table.stack_index, table.image_index, 0.5, seed + 1)
     return first if half == 1 else second
 
