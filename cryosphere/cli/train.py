@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from cryosphere.cli.choosing import choosing_options, choosing_overrides
+
 
 @click.command()
 @click.argument("config", type=click.Path(path_type=Path))
@@ -15,6 +17,7 @@ import click
 @click.option("--resume", is_flag=True, help="Continue the run in the folder from its last checkpoint.")
 @click.option("--overwrite", is_flag=True, help="Replace the run in the folder.")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), help="In place of training.device.")
+@choosing_options
 @click.option("--set", "overrides", multiple=True, metavar="SECTION.KEY=VALUE", help="Override a key; repeatable.")
 @click.option(
     "--half-sets",
@@ -29,6 +32,9 @@ def command(
     resume: bool,
     overwrite: bool,
     device: str | None,
+    select: str | None,
+    index_file: Path | None,
+    subset: Path | None,
     overrides: tuple[str, ...],
     half_sets: bool,
     no_posterior: bool,
@@ -36,8 +42,12 @@ def command(
 ) -> None:
     """Learn segments and motions from the particle images that CONFIG names.
 
+    With some of the particles, results are of these alone, in the order of the input file; their numbers in results
+    are rows of the whole input file.
+
     \b
     Example:  cryosphere train config.yaml -o run1
+              cryosphere train config.yaml -o run1 --select "rlnLogLikeliContribution > 1e5"
               cryosphere train config.yaml -o run2 --set segments.n_segments=8
               cryosphere train config.yaml -o run1 --resume
               cryosphere train config.yaml -o halves --half-sets
@@ -49,6 +59,7 @@ def command(
     from cryosphere.config_files import read_config
     from cryosphere.training.train import train
 
+    settings = read_config(config, (*choosing_overrides(select, index_file, subset), *overrides))
     shared = {
         "resume": resume,
         "overwrite": overwrite,
@@ -59,7 +70,7 @@ def command(
     if half_sets:
         from cryosphere.pipelines.half_sets import train_half_sets
 
-        click.echo(train_half_sets(read_config(config, overrides), run_folder, **shared).sentence())
+        click.echo(train_half_sets(settings, run_folder, **shared).sentence())
         return
-    run = train(read_config(config, overrides), run_folder, posterior=not no_posterior, **shared)
+    run = train(settings, run_folder, posterior=not no_posterior, **shared)
     click.echo(str(run.folder))

@@ -23,10 +23,12 @@ _CHUNK_VALUES = 8_000_000
 class ImageSource(Protocol):
     """Gives the images of rows of a table on the table's grid, protein-bright, in the files' grey values.
 
-    ``has_background_at_zero`` says whether the background mean has been subtracted.
+    ``has_background_at_zero`` says whether the background mean has been subtracted; ``noise_power`` are the noise
+    spectra of the optics groups where they are known.
     """
 
     has_background_at_zero: bool
+    noise_power: Float[Tensor, "group shell"] | None
 
     def read(self, rows: Int[np.ndarray, " batch"]) -> Float[Tensor, "batch y x"]:
         """Images of some rows, float32."""
@@ -49,6 +51,7 @@ class OriginalImages:
     """
 
     has_background_at_zero = False
+    noise_power = None
 
     def __init__(self, table: ParticleTable, invert: bool = False) -> None:
         self.table = table

@@ -10,6 +10,7 @@ from cryosphere.config_files import template
 from cryosphere.io.atomic import atomic_output
 from cryosphere.io.star import read_particles
 from cryosphere.io.structures import read_structure
+from cryosphere.particles.chosen import chosen_particles
 from cryosphere.structure.placement import place
 
 
@@ -20,8 +21,14 @@ def write_template(
     output: Path,
     overwrite: bool = False,
     settings: dict[tuple[str, str], Any] | None = None,
+    select: str | None = None,
+    index_file: Path | None = None,
+    subset: Path | None = None,
 ) -> list[str]:
     """Read both inputs and write a commented YAML configuration, with ``settings`` by (section, key) set in it.
+
+    ``select``, ``index_file`` and ``subset`` choose particles (:mod:`cryosphere.particles.chosen`), which is tried now
+    and goes into the configuration.
 
     Returns
     -------
@@ -34,6 +41,7 @@ def write_template(
         An input cannot be used, or ``output`` exists.
     """
     table = read_particles(particles, datadir)
+    table = chosen_particles(table, select=select, index_file=index_file, subset=subset)
     nominal = place(read_structure(structure), "auto", table.box_size, table.pixel_size)
     groups = len(table.optics_group_names)
     facts = [
@@ -49,6 +57,9 @@ def write_template(
     given = {
         ("particles", "file"): relative(particles),
         ("particles", "datadir"): relative(datadir) if datadir else None,
+        ("particles", "select"): select,
+        ("particles", "index_file"): relative(index_file) if index_file else None,
+        ("particles", "subset"): relative(subset) if subset else None,
         ("structure", "file"): relative(structure),
         **(settings or {}),
     }
