@@ -23,7 +23,7 @@ class ParticlesConfig(_Section):
     )
     select: str | None = Field(
         None,
-        description="only particles for which this holds, e.g. 'rlnLogLikeliContribution > 1e5 and rlnClassNumber == 1'",
+        description="only particles for which this holds: 'rlnLogLikeliContribution > 1e5 and rlnClassNumber == 1'",
     )
     index_file: Path | None = Field(
         None, strict=False, description="only these rows of file, from 0: text with one per line, or an integer .npy"

@@ -1,10 +1,10 @@
 """Particle images prepared once and kept as one memory-mapped stack in the run folder.
 
-In the stack, images are on the table's grid (Fourier-cropped or resampled where the files have another), protein-bright,
-with background mean 0, divided by the background's standard deviation of their optics group, and centred by whole
-pixels. What training may still change stays for when they are read: whitening (noise spectra are refined from
-residuals), the rest of the shift (poses may be refined), and the mask, which comes after whitening. The standard
-deviation is the group's and not the image's own, as contrast and noise of an image go into the model; reading
+In the stack, images are on the table's grid (Fourier-cropped or resampled where the files have another),
+protein-bright, with background mean 0, divided by the background's standard deviation of their optics group, and
+centred by whole pixels. What training may still change is left for when they are read: whitening (noise spectra are
+refined from residuals), the rest of the shift (poses may be refined), and the mask, which comes after whitening. The
+standard deviation is the group's and not the image's own, as contrast and noise of an image go into the model; reading
 multiplies it back. Results are those without a stack, to the precision of the number type.
 """
 
@@ -31,7 +31,14 @@ from cryosphere.errors import InputError
 from cryosphere.io.folders import atomic_folder
 from cryosphere.io.mrc import HEADER_BYTES, read_images, write_stack
 from cryosphere.particles.dataset import ParticleImages
-from cryosphere.particles.sources import OriginalImages, contents_digest, file_pixel_size, roll, whole_pixels
+from cryosphere.particles.sources import (
+    ImageSource,
+    OriginalImages,
+    contents_digest,
+    file_pixel_size,
+    roll,
+    whole_pixels,
+)
 from cryosphere.physics.noise import pixel_variance
 from cryosphere.records import ParticleTable
 
@@ -123,7 +130,7 @@ class StackOrder:
             )
 
 
-class PreparedStack:
+class PreparedStack(ImageSource):
     """Images of a prepared stack, read through a memory map.
 
     Parameters
@@ -183,7 +190,8 @@ def prepare(
     show_progress: bool = True,
     say: Callable[[str], None] = lambda sentence: None,
 ) -> PreparedStack:
-    """Prepared stack in a folder: the one that is there, one linked from elsewhere, or written now, whole or not at all.
+    """Prepared stack in a folder: the one that is there, one linked from elsewhere, or one written now, whole or not
+    at all.
 
     Parameters
     ----------

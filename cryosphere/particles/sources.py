@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Protocol
+from abc import ABC, abstractmethod
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ _SAMPLED_IMAGES = 16
 _CHUNK_VALUES = 8_000_000
 
 
-class ImageSource(Protocol):
+class ImageSource(ABC):
     """Gives the images of rows of a table on the table's grid, protein-bright, in the files' grey values.
 
     ``has_background_at_zero`` says whether the background mean has been subtracted; ``noise_power`` are the noise
@@ -30,14 +30,16 @@ class ImageSource(Protocol):
     has_background_at_zero: bool
     noise_power: Float[Tensor, "group shell"] | None
 
+    @abstractmethod
     def read(self, rows: Int[np.ndarray, " batch"]) -> Float[Tensor, "batch y x"]:
         """Images of some rows, float32."""
 
+    @abstractmethod
     def offset(self, rows: Int[np.ndarray, " batch"]) -> Float[np.ndarray, "batch 2"]:
         """Part of the table's shifts (Å) by which these images have been moved already."""
 
 
-class OriginalImages:
+class OriginalImages(ImageSource):
     """The images in the files of a table.
 
     Where these have another box or pixel size than the table, every image is first centred by whole pixels, so that
