@@ -53,7 +53,7 @@ def write_latents(
         "cluster",
     ]
     std = posterior.std
-    table_row = np.searchsorted(table.input_rows, posterior.index)
+    table_row = np.searchsorted(table.input_rows, posterior.index).tolist()
     rows = (
         (
             row,

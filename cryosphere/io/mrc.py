@@ -244,17 +244,18 @@ def write_stack(
     ValueError
         If the batches do not add up to ``n_images`` square images of one box.
     """
-    checked = _square_batches(batches, number_type)
+    dtype = np.dtype(number_type).newbyteorder("<")
+    checked = _square_batches(batches, dtype)
     moments, n_written = _Moments(), 0
     with atomic_output(path, overwrite=overwrite) as temporary:
         first = next(checked, None)
         if first is None:
             raise ValueError(f"{n_images} images were announced for {path}, none came")
-        header = _write_first_batch(temporary, first, n_images, pixel_size)
+        header = _write_first_batch(temporary, first.astype(dtype), n_images, pixel_size)
         with open(temporary, "r+b") as file:
             file.seek(HEADER_BYTES)
             for images in itertools.chain([first], checked):
-                file.write(images.data)
+                file.write(images.astype(dtype, copy=False).data)
                 moments.add(images)
                 n_written += len(images)
             if n_written != n_images:
@@ -265,13 +266,14 @@ def write_stack(
             file.write(header.tobytes())
 
 
-def _square_batches(batches: Iterable[np.ndarray], number_type: str) -> Iterator[np.ndarray]:
-    """Every batch as contiguous little-endian floats, refusing other than square images of one box."""
-    dtype, box = np.dtype(number_type).newbyteorder("<"), None
+def _square_batches(batches: Iterable[np.ndarray], dtype: np.dtype) -> Iterator[np.ndarray]:
+    """Every batch as contiguous little-endian float32 within the range of the file's number type, refusing other than
+    square images of one box."""
+    box, limits = None, np.finfo(dtype)
     for batch in batches:
-        if number_type == "float16":
-            batch = np.clip(batch, np.finfo(dtype).min, np.finfo(dtype).max)
-        images = np.ascontiguousarray(batch, dtype=dtype)
+        images = np.ascontiguousarray(batch, dtype="<f4")
+        if dtype.itemsize < images.itemsize:
+            images = images.clip(limits.min, limits.max)
         if images.ndim != 3 or images.shape[1] != images.shape[2] or box not in (None, images.shape[1]):
             raise ValueError(f"expected batches of square images of one box, found the shape {images.shape}")
         box = images.shape[1]
