@@ -111,8 +111,7 @@ class ParticleImages:
         group = torch.from_numpy(np.asarray(table.optics_group[rows], dtype=np.int64))
         images = self.with_background_at_zero(self.source, rows)
         whitening = self.noise_power[group].rsqrt()
-        left = table.shift[rows] - self.source.offset(rows)
-        shift = torch.tensor(left, dtype=torch.float32) + self.pose_shift[index]
+        shift = torch.tensor(self.source.shift(rows), dtype=torch.float32) + self.pose_shift[index]
         filtered = image_to_fourier(images) * whitening[:, self.shells]
         centred = fourier_to_image(filtered * phase_ramp(shift / table.pixel_size, table.box_size), table.box_size)
         rotmat = torch.tensor(table.rotmat[rows], dtype=torch.float32)

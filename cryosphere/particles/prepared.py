@@ -31,14 +31,7 @@ from cryosphere.errors import InputError
 from cryosphere.io.folders import atomic_folder
 from cryosphere.io.mrc import HEADER_BYTES, read_images, write_stack
 from cryosphere.particles.dataset import ParticleImages
-from cryosphere.particles.sources import (
-    ImageSource,
-    OriginalImages,
-    contents_digest,
-    file_pixel_size,
-    roll,
-    whole_pixels,
-)
+from cryosphere.particles.sources import ImageSource, OriginalImages, contents_digest, nearest_pixels, roll
 from cryosphere.physics.noise import pixel_variance
 from cryosphere.records import ParticleTable
 
@@ -47,6 +40,11 @@ STACK, DESCRIPTION = "particles.mrcs", "prepared.json"
 _VERSION = 1
 # Values of images held at a time.
 _CHUNK_VALUES = 8_000_000
+# Columns of a table that are not in its images; all others are, or may be.
+_NOT_IN_IMAGES = {
+    *("rotmat", "defocus_u", "defocus_v", "defocus_angle", "phase_shift", "b_factor", "scale", "amplitude_contrast"),
+    *("half_set", "input_row", "group_even_zernike"),
+}
 _STEPS = (
     "Fourier-cropped or resampled to this grid where the files have another",
     "protein bright",
@@ -76,15 +74,22 @@ class StackOrder:
         return None if number_type == "none" else cls(table, mask_radius, particles.invert, number_type)
 
     @cached_property
+    def original(self) -> OriginalImages:
+        """The images in their files."""
+        return OriginalImages(self.table, self.invert)
+
+    @cached_property
     def images(self) -> tuple[Int[np.ndarray, " image"], Int[np.ndarray, " particle"]]:
         """First row of every image of the stack, in the order of the table, and the image of every row."""
-        rows = np.arange(self.table.n_particles)
-        distinct = np.column_stack(
-            [self.table.stack_index, self.table.image_index, whole_pixels(self.table, rows), self.table.optics_group]
-        )
+        table = self.table
+        distinct = np.column_stack([table.stack_index, table.image_index, table.optics_group, table.shift])
         _, first, image = np.unique(distinct, axis=0, return_index=True, return_inverse=True)
         order = np.argsort(first)
         return first[order], np.argsort(order)[image.ravel()]
+
+    def whole_pixels(self, rows: Int[np.ndarray, " batch"]) -> Int[np.ndarray, "batch 2"]:
+        """Pixels (x, y) by which images are moved in the stack."""
+        return nearest_pixels(self.original.shift(rows), self.table.pixel_size)
 
     @property
     def n_bytes(self) -> int:
@@ -97,12 +102,8 @@ class StackOrder:
         table, digest = self.table, hashlib.sha256()
         told = (_VERSION, table.box_size, f"{table.pixel_size:.6f}", f"{self.mask_radius:.6f}", self.invert)
         digest.update(" ".join(map(str, (*told, self.number_type))).encode())
-        for name in (
-            *("stack_index", "image_index", "optics_group", "shift"),
-            *("group_box_size", "group_pixel_size"),
-        ):
-            value = getattr(table, name)
-            if value is not None:
+        for name, value in vars(table).items():
+            if isinstance(value, np.ndarray) and name not in _NOT_IN_IMAGES:
                 digest.update(name.encode() + np.ascontiguousarray(value).tobytes())
         digest.update(" ".join(path.name for path in table.stack_paths).encode())
         return digest.hexdigest()
@@ -151,10 +152,9 @@ class PreparedStack(ImageSource):
     ) -> None:
         self.order, self.path, self.scale, self.noise_power = order, path, scale, noise_power
 
-    def offset(self, rows: Int[np.ndarray, " batch"]) -> Float[np.ndarray, "batch 2"]:
-        """Whole pixels by which images have been moved, Å."""
-        table = self.order.table
-        return whole_pixels(table, rows) * file_pixel_size(table, rows)[:, None]
+    def shift(self, rows: Int[np.ndarray, " batch"]) -> Float[np.ndarray, "batch 2"]:
+        """Shifts of the table, Å, less the whole pixels by which images have been moved."""
+        return self.order.original.shift(rows) - self.order.whole_pixels(rows) * self.order.table.pixel_size
 
     def read(self, rows: Int[np.ndarray, " batch"]) -> Float[Tensor, "batch y x"]:
         """Images of some rows in the files' grey values, float32."""
@@ -258,7 +258,7 @@ def _write(order: StackOrder, images: ParticleImages, folder: Path, show_progres
     ):
         write_stack(
             temporary / STACK,
-            _prepared_batches(images, first, scale, bar),
+            _prepared_batches(order, images, scale, bar),
             n_images=len(first),
             pixel_size=table.pixel_size,
             number_type=order.number_type,
@@ -267,16 +267,13 @@ def _write(order: StackOrder, images: ParticleImages, folder: Path, show_progres
 
 
 def _prepared_batches(
-    images: ParticleImages, rows: Int[np.ndarray, " image"], scale: Float[Tensor, " group"], bar: tqdm
+    order: StackOrder, images: ParticleImages, scale: Float[Tensor, " group"], bar: tqdm
 ) -> Iterator[Float[np.ndarray, "batch y x"]]:
-    table = images.table
-    source = OriginalImages(table, images.invert)
+    table, rows = order.table, order.images[0]
     size = max(1, _CHUNK_VALUES // table.box_size**2)
     for start in range(0, len(rows), size):
         part = rows[start : start + size]
-        batch = images.with_background_at_zero(source, part)
-        if table.group_box_size is None:
-            batch = roll(batch, whole_pixels(table, part))
+        batch = roll(images.with_background_at_zero(order.original, part), order.whole_pixels(part))
         yield (batch / scale[table.optics_group[part]][:, None, None]).numpy()
         bar.update(len(part))
 

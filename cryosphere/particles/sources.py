@@ -35,8 +35,8 @@ class ImageSource(ABC):
         """Images of some rows, float32."""
 
     @abstractmethod
-    def offset(self, rows: Int[np.ndarray, " batch"]) -> Float[np.ndarray, "batch 2"]:
-        """Part of the table's shifts (Å) by which these images have been moved already."""
+    def shift(self, rows: Int[np.ndarray, " batch"]) -> Float[np.ndarray, "batch 2"]:
+        """What is left of the table's shifts, Å, after images have been moved by whole pixels."""
 
 
 class OriginalImages(ImageSource):
@@ -60,11 +60,12 @@ class OriginalImages(ImageSource):
         self.sign = -1.0 if invert else 1.0
         self._matrices: dict[tuple[int, float], Tensor] = {}
 
-    def offset(self, rows: Int[np.ndarray, " batch"]) -> Float[np.ndarray, "batch 2"]:
-        """Whole pixels by which resampled images have been moved, Å."""
-        if self.table.group_box_size is None:
-            return np.zeros((len(rows), 2))
-        return whole_pixels(self.table, rows) * file_pixel_size(self.table, rows)[:, None]
+    def shift(self, rows: Int[np.ndarray, " batch"]) -> Float[np.ndarray, "batch 2"]:
+        """Shifts of the table, Å, less the whole pixels by which resampled images have been moved."""
+        table = self.table
+        if table.group_pixel_size is None:
+            return table.shift[rows]
+        return table.shift[rows] - self._whole_pixels(rows) * table.group_pixel_size[table.optics_group[rows], None]
 
     def read(self, rows: Int[np.ndarray, " batch"]) -> Float[Tensor, "batch y x"]:
         """Images of some rows on the table's grid, float32; InputError names one that has pixels without a value."""
@@ -80,8 +81,13 @@ class OriginalImages(ImageSource):
             for start in range(0, len(alike), size):
                 part = alike[start : start + size]
                 pixels = torch.from_numpy(self._pixels(rows[part]))
-                images[part] = resample(roll(pixels, whole_pixels(table, rows[part])), matrix)
+                images[part] = resample(roll(pixels, self._whole_pixels(rows[part])), matrix)
         return self.sign * images
+
+    def _whole_pixels(self, rows: Int[np.ndarray, " batch"]) -> Int[np.ndarray, "batch 2"]:
+        """Shifts (x, y) in pixels of the files, rounded."""
+        table = self.table
+        return nearest_pixels(table.shift[rows], table.group_pixel_size[table.optics_group[rows], None])
 
     def _matrix(self, box_size: int, pixel_size: float) -> Float[Tensor, "new old"]:
         key = (box_size, pixel_size)
@@ -104,16 +110,11 @@ class OriginalImages(ImageSource):
         return images
 
 
-def file_pixel_size(table: ParticleTable, rows: Int[np.ndarray, " batch"]) -> Float[np.ndarray, " batch"]:
-    """Pixel size (Å) that images have in their files."""
-    if table.group_pixel_size is None:
-        return np.full(len(rows), table.pixel_size)
-    return table.group_pixel_size[table.optics_group[rows]]
-
-
-def whole_pixels(table: ParticleTable, rows: Int[np.ndarray, " batch"]) -> Int[np.ndarray, "batch 2"]:
-    """Shifts (x, y) in pixels of the files, rounded."""
-    return np.rint(table.shift[rows] / file_pixel_size(table, rows)[:, None]).astype(np.int64)
+def nearest_pixels(
+    shift: Float[np.ndarray, "batch 2"], pixel_size: Float[np.ndarray, "batch 1"] | float
+) -> Int[np.ndarray, "batch 2"]:
+    """Shifts (Å) in whole pixels."""
+    return np.rint(shift / pixel_size).astype(np.int64)
 
 
 def roll(images: Float[Tensor, "batch y x"], pixels: Int[np.ndarray, "batch 2"]) -> Float[Tensor, "batch y x"]:

@@ -19,8 +19,6 @@ from torch import Tensor
 
 # Pixel sizes nearer than this (relative) are the same number written by two programs.
 SAME_PIXEL_SIZE = 1e-3
-# New pixels by which the new field of view may go beyond the old one (rounding of pixel sizes).
-_SLACK_PIXELS = 0.1
 # Frequencies nearer than this to Nyquist, in cycles per field of view, are at Nyquist.
 _AT_NYQUIST = 1e-6
 
@@ -41,7 +39,7 @@ def common_grid(
             return int(box_sizes[0]), float(pixel_sizes[0])
         pixel_size = coarsest
     field = float(np.min(box_sizes * pixel_sizes))
-    return 2 * int((field / pixel_size + _SLACK_PIXELS) / 2), float(pixel_size)
+    return 2 * int(field / pixel_size * (1 + SAME_PIXEL_SIZE) / 2), float(pixel_size)
 
 
 def resampling_matrix(
@@ -64,7 +62,7 @@ def resampling_matrix(
     new = (torch.arange(new_box_size, dtype=torch.float64) - new_box_size // 2) * new_pixel_size
     angle_old, angle_new = (2 * torch.pi / field * x[:, None] * k for x in (old, new))
     matrix = (angle_new.cos() * weight) @ angle_old.cos().T + (angle_new.sin() * weight) @ angle_old.sin().T
-    inside = new.abs() <= 0.5 * field + _SLACK_PIXELS * new_pixel_size
+    inside = new.abs() <= 0.5 * field * (1 + SAME_PIXEL_SIZE)
     return matrix * inside[:, None] / box_size
 
 

@@ -101,8 +101,13 @@ def test_groups_of_different_sampling_become_comparable(tmp_path, invert):
         optics_group_names=("one", "two", "three"),
         group_box_size=np.array([box for box, _ in samplings]),
         group_pixel_size=np.array([pixel_size for _, pixel_size in samplings]),
+        box_size=45,
+        pixel_size=3.0,
     )
     table = on_common_grid(table)
+    assert on_common_grid(table).notes == table.notes
+    fine = on_common_grid(table.take(np.arange(4, 8)))
+    assert (fine.box_size, fine.pixel_size, fine.group_box_size) == (45, 3.0, None)
     assert (table.box_size, table.pixel_size) == (24, 4.0)
     assert table.notes == ("Images of 24 px at 4 Å/px and 45 px at 3 Å/px and 40 px at 2.5 Å/px are brought to "
                            "24 px at 4 Å/px.",)  # fmt: skip
