@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from cryosphere.evaluation.evaluate import evaluate
     from cryosphere.io.particles import read_particles as load_particles
     from cryosphere.io.structures import read_structure as load_structure
+    from cryosphere.particles.chosen import chosen_particles as choose_particles
     from cryosphere.runs.run import Run
     from cryosphere.simulation.particles import simulate
     from cryosphere.training.train import train
@@ -30,6 +31,7 @@ _SOURCES = {
     "Run": ("cryosphere.runs.run", "Run"),
     "RunError": ("cryosphere.errors", "RunError"),
     "analyze": ("cryosphere.analysis.analyze", "analyze"),
+    "choose_particles": ("cryosphere.particles.chosen", "chosen_particles"),
     "evaluate": ("cryosphere.evaluation.evaluate", "evaluate"),
     "load_particles": ("cryosphere.io.particles", "read_particles"),
     "load_structure": ("cryosphere.io.structures", "read_structure"),
@@ -46,6 +48,7 @@ __all__ = [
     "Run",
     "RunError",
     "analyze",
+    "choose_particles",
     "evaluate",
     "load_particles",
     "load_structure",

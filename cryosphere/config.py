@@ -24,6 +24,27 @@ class ParticlesConfig(_Section):
     path_map: dict[str, str] = Field(
         default_factory=dict, description="beginnings of stack paths and what replaces them: {/old/folder: /new/folder}"
     )
+    select: str | None = Field(
+        None,
+        description="only particles for which this holds: 'rlnLogLikeliContribution > 1e5 and rlnClassNumber == 1'",
+    )
+    index_file: Path | None = Field(
+        None, strict=False, description="only these rows of file, from 0: text with one per line, or an integer .npy"
+    )
+    subset: Path | None = Field(
+        None, strict=False, description="only images that this other STAR file has too (by rlnImageName)"
+    )
+    pixel_size: float | None = Field(
+        None,
+        gt=0,
+        description="Å; images are cropped in Fourier space to these coarser pixels; null: theirs, or the "
+        "coarsest of several",
+    )
+    stack: Literal["auto", "float16", "float32", "none"] = Field(
+        "auto",
+        description="number type in which prepared images are kept in the run folder; none: read from their files each "
+        "time; auto: float16 if they are resampled (pixel_size, several pixel or box sizes), else none",
+    )
     invert: bool = Field(False, description="true if protein is dark in the images (a .cs says so itself)")
     half_set: Literal[1, 2] | None = Field(
         None, description="train on one of two independent halves (those of the refinement, else random); null: on all"

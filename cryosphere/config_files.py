@@ -15,7 +15,10 @@ from pydantic_core import ErrorDetails
 from cryosphere.config import Config, RegionConfig
 from cryosphere.errors import ConfigError
 
-_PATHS = (("particles", "file"), ("particles", "datadir"), ("structure", "file"), ("segments", "pae_file"))
+_PATHS = (
+    *(("particles", "file"), ("particles", "datadir"), ("particles", "index_file"), ("particles", "subset")),
+    *(("structure", "file"), ("segments", "pae_file")),
+)
 
 
 def read_config(path: Path, overrides: tuple[str, ...] = (), check_files: bool = True) -> Config:

@@ -154,6 +154,10 @@ class ParticleTable:
         Anisotropic magnification, RELION's ``rlnMagMat00`` … ``rlnMagMat11``.
     sign : array of shape (particle,), optional
         1 or -1, by which the images in the files are multiplied so that protein is bright (``blob/sign``).
+    input_row : int array of shape (particle,), optional
+        Where particles were selected: their rows (from 0) in the input table, ascending. None: all of them.
+    n_input : int, optional
+        Where particles were selected: rows of the input table.
     """
 
     source: Path
@@ -184,11 +188,42 @@ class ParticleTable:
     group_even_zernike: Float[np.ndarray, "group even"] | None = None
     group_magnification: Float[np.ndarray, "group 2 2"] | None = None
     sign: Float[np.ndarray, " particle"] | None = None
+    input_row: Int[np.ndarray, " particle"] | None = None
+    n_input: int | None = None
 
     @property
     def n_particles(self) -> int:
         """Number of rows."""
         return len(self.image_index)
+
+    @property
+    def input_rows(self) -> Int[np.ndarray, " particle"]:
+        """Row (from 0) that every particle has in the input table."""
+        return np.arange(self.n_particles) if self.input_row is None else self.input_row
+
+    @property
+    def n_input_rows(self) -> int:
+        """Number of rows of the input table."""
+        return self.n_particles if self.n_input is None else self.n_input
+
+    def take(self, rows: Int[np.ndarray, " chosen"]) -> ParticleTable:
+        """Table of some rows, ascending, without the stacks and optics groups that they do not use.
+
+        Every array is one value per particle, but for those whose name begins with ``group_``.
+        """
+        stacks, stack_index = np.unique(self.stack_index[rows], return_inverse=True)
+        groups, optics_group = np.unique(self.optics_group[rows], return_inverse=True)
+        arrays = {name: value for name, value in vars(self).items() if isinstance(value, np.ndarray)}
+        taken = {name: value[groups if name.startswith("group_") else rows] for name, value in arrays.items()}
+        taken |= {
+            "stack_paths": tuple(self.stack_paths[stack] for stack in stacks),
+            "stack_index": stack_index,
+            "optics_group_names": tuple(self.optics_group_names[group] for group in groups),
+            "optics_group": optics_group,
+            "input_row": self.input_rows[rows],
+            "n_input": self.n_input_rows,
+        }
+        return replace(self, **taken)
 
     def ctf_parameters(self, rows: Int[np.ndarray, " batch"], dtype=torch.float32) -> CTFParameters:
         """CTF parameters of some rows as tensors on the CPU."""
@@ -204,7 +239,7 @@ class ParticleBatch:
 
     ``images`` are centred (the known shift undone), protein-bright, background mean 0, and whitened: their noise has
     variance 1 at every frequency. ``whitening`` is the filter that did it, per shell of width 1 / edge, which the
-    model applies to its renderings. ``rows`` are input rows, ``optics_group`` their groups.
+    model applies to its renderings. ``rows`` are rows of the table, ``optics_group`` their groups.
     """
 
     rows: Int[Tensor, " batch"]

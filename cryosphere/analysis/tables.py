@@ -29,7 +29,7 @@ def _cell(value) -> str:
 
 
 def image_name(table: ParticleTable, row: int) -> str:
-    """Image of an input row in RELION's form, ``000001@stack.mrcs``."""
+    """Image of a table's row in RELION's form, ``000001@stack.mrcs``."""
     return f"{table.image_index[row] + 1:06d}@{table.stack_paths[table.stack_index[row]].name}"
 
 
@@ -53,10 +53,11 @@ def write_latents(
         "cluster",
     ]
     std = posterior.std
+    table_row = np.searchsorted(table.input_rows, posterior.index).tolist()
     rows = (
         (
             row,
-            image_name(table, row),
+            image_name(table, table_row[i]),
             *posterior.mean[i],
             *std[i],
             *scores[i],

@@ -38,6 +38,8 @@ def command(context: click.Context, run: Path) -> None:
 def coordinates(run: Path, output: Path, physical: bool, particles: str | None, overwrite: bool, quiet: bool) -> None:
     """E[x | image] of every particle: float32 (particle, residue, 3), Å, box centre at 0.
 
+    In the order of the input file; of a run on some of its particles, these alone (posterior.npz has their rows).
+
     \b
     Example:  cryosphere export run1 coordinates -o coordinates.npy
               cryosphere export run1 coordinates --physical --particles rows.txt -o some.npy

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from cryosphere.cli.choosing import choosing_options
 from cryosphere.cli.paths import path_map_option
 
 
@@ -18,6 +19,7 @@ from cryosphere.cli.paths import path_map_option
     help="Folder to look for stacks that are neither beside PARTICLES nor in its project.",
 )
 @path_map_option
+@choosing_options
 @click.option("-o", "--output", type=click.Path(path_type=Path), default=Path("config.yaml"), show_default=True)
 @click.option("--overwrite", is_flag=True, help="Replace an existing configuration.")
 def command(
@@ -25,6 +27,9 @@ def command(
     structure: Path,
     datadir: Path | None,
     path_map: dict[str, str],
+    select: str | None,
+    index_file: Path | None,
+    subset: Path | None,
     output: Path,
     overwrite: bool,
 ) -> None:
@@ -36,9 +41,11 @@ def command(
     Example:  cryosphere init particles.star model.cif -o config.yaml
               cryosphere init J24/cryosparc_P12_J24_001_particles.cs model.cif
               cryosphere init run_data.star model.cif --path-map /old/project=/new/project
+              cryosphere init particles.star model.cif --select "rlnClassNumber == 1" -o config.yaml
     """
     from cryosphere.training.initialise import write_template
 
-    for sentence in write_template(particles, structure, datadir, output, overwrite, path_map=path_map):
+    chosen = {"select": select, "index_file": index_file, "subset": subset}
+    for sentence in write_template(particles, structure, datadir, output, overwrite, path_map=path_map, **chosen):
         click.echo(sentence, err=True)
     click.echo(str(output))

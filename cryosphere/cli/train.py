@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from cryosphere.cli.choosing import choosing_options, choosing_overrides
 from cryosphere.cli.paths import path_map_option
 
 
@@ -19,6 +20,7 @@ from cryosphere.cli.paths import path_map_option
 @click.option("--resume", is_flag=True, help="Continue the run in the folder from its last checkpoint.")
 @click.option("--overwrite", is_flag=True, help="Replace the run in the folder.")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), help="In place of training.device.")
+@choosing_options
 @click.option("--set", "overrides", multiple=True, metavar="SECTION.KEY=VALUE", help="Override a key; repeatable.")
 @click.option(
     "--datadir",
@@ -39,6 +41,9 @@ def command(
     resume: bool,
     overwrite: bool,
     device: str | None,
+    select: str | None,
+    index_file: Path | None,
+    subset: Path | None,
     overrides: tuple[str, ...],
     datadir: Path | None,
     path_map: dict[str, str],
@@ -48,8 +53,12 @@ def command(
 ) -> None:
     """Learn segments and motions from the particle images that CONFIG names.
 
+    With some of the particles, results are of these alone, in the order of the input file; their numbers in results
+    are rows of the whole input file.
+
     \b
     Example:  cryosphere train config.yaml -o run1
+              cryosphere train config.yaml -o run1 --select "rlnLogLikeliContribution > 1e5"
               cryosphere train config.yaml -o run2 --set segments.n_segments=8
               cryosphere train config.yaml -o run1 --resume
               cryosphere train config.yaml -o run1 --resume --path-map /old/project=/new/project
@@ -62,10 +71,12 @@ def command(
     from cryosphere.config_files import read_config
     from cryosphere.training.train import train
 
+    overrides = (*choosing_overrides(select, index_file, subset), *overrides)
     if datadir is not None:
         overrides += (f"particles.datadir={json.dumps(os.path.abspath(datadir.expanduser()))}",)
     if path_map:
         overrides += (f"particles.path_map={json.dumps(path_map)}",)
+    settings = read_config(config, overrides)
     shared = {
         "resume": resume,
         "overwrite": overwrite,
@@ -76,7 +87,7 @@ def command(
     if half_sets:
         from cryosphere.pipelines.half_sets import train_half_sets
 
-        click.echo(train_half_sets(read_config(config, overrides), run_folder, **shared).sentence())
+        click.echo(train_half_sets(settings, run_folder, **shared).sentence())
         return
-    run = train(read_config(config, overrides), run_folder, posterior=not no_posterior, **shared)
+    run = train(settings, run_folder, posterior=not no_posterior, **shared)
     click.echo(str(run.folder))

@@ -93,10 +93,10 @@ def _check_fit(run: Run, truth: Truth, folder: Path) -> None:
             f"{folder / COORDINATES} has {n_residues} residues, the run's nominal structure {run.structure.source} has "
             f"{run.n_residues}; give the truth of this run's particles, residues in the nominal structure's order."
         )
-    if len(truth.state) != run.table.n_particles:
+    if len(truth.state) != run.table.n_input_rows:
         raise InputError(
-            f"{folder / STATE} has {len(truth.state)} particles, the run has {run.table.n_particles}; "
-            "give the truth of this run's particles, in the order of the particle file."
+            f"{folder / STATE} has {len(truth.state)} particles, the run has {run.table.n_input_rows} in its particle "
+            "file; give the truth of this run's particles, in the order of the particle file."
         )
 
 

@@ -35,7 +35,8 @@ def export_coordinates(
     path : path
         A ``.npy`` file.
     particles : int array, optional
-        Input rows (from 0), in the order wanted; by default all, in the order of the input file.
+        Input rows (from 0), in the order wanted; by default all that the run was given, in the order of the input
+        file.
     physical : bool
         Write the decoded conformation nearest to E[x | image] instead, whose bonds are not shortened by averaging
         (``inference.nearest``).

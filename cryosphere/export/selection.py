@@ -13,6 +13,7 @@ from jaxtyping import Float, Int
 from cryosphere.analysis import latent as latent_space
 from cryosphere.analysis.latent import Conformers
 from cryosphere.errors import InputError
+from cryosphere.io.row_files import read_rows
 from cryosphere.runs.run import Run
 
 _ROWS = re.compile(r"^\d+(-\d+)?(,\d+(-\d+)?)*$")
@@ -106,7 +107,7 @@ def parse_particles(text: str) -> Int[np.ndarray, " n"]:
         if not rows:
             raise InputError(f"--particles {text}: no rows in it; write ranges from low to high, such as 0,5,10-12.")
         return np.array(rows)
-    return read_particles_file(Path(text))
+    return read_rows(Path(text), "--particles takes rows such as 0,5,10-12 or a file with one per line")
 
 
 def parse_latent(text: str) -> list[float]:
@@ -117,58 +118,24 @@ def parse_latent(text: str) -> list[float]:
         raise InputError(f"--latent {text}: expected numbers with commas between them, such as 0.5,-1.2.") from None
 
 
-def read_particles_file(path: Path) -> Int[np.ndarray, " n"]:
-    """Input rows (from 0) from a text file with one per line, or an integer ``.npy`` array.
-
-    Raises
-    ------
-    InputError
-        The file is missing, empty, or holds something else.
-    """
-    if not path.is_file():
-        raise InputError(f"{path}: no such file; --particles takes rows such as 0,5,10-12 or a file with one per line.")
-    if path.suffix == ".npy":
-        try:
-            rows = np.load(path, allow_pickle=False)
-        except (ValueError, EOFError, OSError) as error:
-            raise InputError(f"{path}: not a numpy array ({error}); write it with numpy.save.") from None
-        if rows.ndim != 1 or not np.issubdtype(rows.dtype, np.integer):
-            raise InputError(f"{path}: expected a list of integers (particle rows from 0), found {rows.dtype}.")
-    else:
-        rows = np.array(_rows_of_text(path), dtype=np.int64)
-    if not len(rows):
-        raise InputError(f"{path}: no particle rows in it; write one row (from 0) per line.")
-    return rows
-
-
-def _rows_of_text(path: Path) -> list[int]:
-    rows = []
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read as text ({error}).") from None
-    for number, line in enumerate(lines, start=1):
-        text = line.partition("#")[0].strip()
-        if not text:
-            continue
-        if not text.isdecimal():
-            raise InputError(f"{path}: line {number}: expected a particle row (an integer from 0), found {text!r}.")
-        rows.append(int(text))
-    return rows
-
-
 def _checked_rows(run: Run, particles: Int[np.ndarray, " n"], source: str) -> Int[np.ndarray, " n"]:
-    particles = np.asarray(particles)
-    wrong = particles[(particles < 0) | (particles >= run.table.n_particles)]
+    particles, table = np.asarray(particles), run.table
+    wrong = particles[(particles < 0) | (particles >= table.n_input_rows)]
     if len(wrong):
         raise InputError(
-            f"{source}: particle row {wrong[0]} does not exist; the run has {run.table.n_particles} particles, "
-            f"rows 0 to {run.table.n_particles - 1}."
+            f"{source}: particle row {wrong[0]} does not exist; {table.source.name} has {table.n_input_rows} "
+            f"particles, rows 0 to {table.n_input_rows - 1}."
+        )
+    left_out = particles[~np.isin(particles, table.input_rows)]
+    if len(left_out):
+        raise InputError(
+            f"{source}: particle row {left_out[0]} of {table.source.name} was not selected for this run, which has "
+            f"{table.n_particles} of {table.n_input_rows} particles."
         )
     return particles
 
 
 def particle_rows(run: Run, particles: Int[np.ndarray, " n"] | None) -> Int[np.ndarray, " n"]:
-    """Rows of the posterior of given input rows, or of all particles in the order of the input file."""
-    chosen = np.arange(run.table.n_particles) if particles is None else _checked_rows(run, particles, "--particles")
+    """Rows of the posterior of given input rows, or of all the run's particles in the order of the input file."""
+    chosen = run.table.input_rows if particles is None else _checked_rows(run, particles, "--particles")
     return run.posterior_rows(chosen)

@@ -38,7 +38,7 @@ def ensure_posterior(run: Run, progress: bool = False) -> Run:
     if run.layout.posterior.exists() and load_posterior(run.layout.posterior)[1] == run.weights_hash():
         return run
     missing = [path for path in run.table.stack_paths if not path.exists()]
-    if missing:
+    if missing and run.open_prepared() is None:
         raise RunError(
             f"{run.folder}: has no posterior yet, and computing it needs the image stacks, of which "
             f"{len(missing)} are missing (first: {missing[0]})."
@@ -90,7 +90,7 @@ def compute_posterior(
 def _of_encoder(model: CryoSphere, images: ParticleImages, progress: bool) -> Posterior:
     mean, std = _encode(model, images, np.arange(images.table.n_particles), progress)
     unknown = torch.full((len(mean),), torch.nan)
-    return _posterior(mean, torch.diag_embed(std**2), unknown, unknown, model.latent_dim)
+    return _posterior(images, mean, torch.diag_embed(std**2), unknown, unknown, model.latent_dim)
 
 
 def _encode(
@@ -134,7 +134,7 @@ def _of_shared_nodes(
     parts = [_moments(grid, likelihood[start : start + _BATCH]) for start in range(0, len(likelihood), _BATCH)]
     mean, covariance, effective, evidence = (np.concatenate(part) for part in zip(*parts, strict=True))
     return Posterior(
-        index=np.arange(len(mean)),
+        index=images.table.input_rows,
         mean=mean.astype(np.float32),
         covariance=covariance.astype(np.float32),
         effective_sample_size=effective.astype(np.float32),
@@ -177,7 +177,7 @@ def _of_own_samples(model: CryoSphere, images: ParticleImages, count: int, seed:
         for _, batch, prepared, contrast in prepared_batches(model, images, rows, level, bar):
             encoded = EncodedImages(*model.encoder(batch))
             parts.append(_gaussian(compare(model, prepared, count, generator, contrast, encoded, _OWN_SAMPLES)))
-    return _posterior(*(torch.cat(part) for part in zip(*parts, strict=True)), model.latent_dim)
+    return _posterior(images, *(torch.cat(part) for part in zip(*parts, strict=True)), model.latent_dim)
 
 
 def _gaussian(candidates: Candidates) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -189,10 +189,12 @@ def _gaussian(candidates: Candidates) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     return mean, covariance, 1 / (weights**2).sum(1), candidates.marginal.cpu()
 
 
-def _posterior(mean: Tensor, covariance: Tensor, effective: Tensor, evidence: Tensor, latent_dim: int) -> Posterior:
+def _posterior(
+    images: ParticleImages, mean: Tensor, covariance: Tensor, effective: Tensor, evidence: Tensor, latent_dim: int
+) -> Posterior:
     """A posterior without shared nodes."""
     return Posterior(
-        index=np.arange(len(mean)),
+        index=images.table.input_rows,
         mean=mean.numpy().astype(np.float32),
         covariance=covariance.numpy().astype(np.float32),
         effective_sample_size=effective.numpy().astype(np.float32),

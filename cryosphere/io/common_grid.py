@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float, Int
 
-from cryosphere.io.mrc import SAME_SIZE_TOLERANCE
+from cryosphere.physics import resampling
 
 # Optics groups whose sizes are listed in a note.
 _LISTED = 4
@@ -38,10 +37,8 @@ def common_grid(
 ) -> CommonGrid:
     """Choose a grid that every group's images can be brought to without inventing anything.
 
-    Its pixels are the coarsest of the groups (finer images are cropped in Fourier space, none gains frequencies that
-    it never had), and its box is the largest even number of them that fits into the smallest field of view (wider
-    images are cropped, none is padded with pixels that have no noise). Pixel sizes that differ by less than a
-    thousandth are the same.
+    It is that of :func:`cryosphere.physics.resampling.common_grid`. Pixel sizes that differ by less than a thousandth
+    are the same.
 
     Parameters
     ----------
@@ -52,12 +49,9 @@ def common_grid(
     box_size, pixel_size : arrays of shape (group,)
         Pixels, and Å.
     """
-    same_pixel = np.ptp(pixel_size) <= SAME_SIZE_TOLERANCE * pixel_size.max()
-    if same_pixel and np.ptp(box_size) == 0:
-        return CommonGrid(int(box_size[0]), float(pixel_size[0]), None, None, ())
-    pixel = float(pixel_size.max())
-    fitting = float((box_size * pixel_size).min()) / pixel
-    box = 2 * math.floor((fitting * (1 + SAME_SIZE_TOLERANCE)) / 2)
+    box, pixel = resampling.common_grid(box_size, pixel_size)
+    if np.ptp(pixel_size) <= resampling.SAME_PIXEL_SIZE * pixel and np.ptp(box_size) == 0:
+        return CommonGrid(box, pixel, None, None, ())
     sizes = [
         f"{name}: {box} px of {size:g} Å"
         for name, box, size in list(zip(names, box_size, pixel_size, strict=True))[:_LISTED]

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Literal
 
 import mrcfile
 import mrcfile.utils
@@ -214,9 +215,10 @@ def write_stack(
     *,
     n_images: int,
     pixel_size: float,
+    number_type: Literal["float32", "float16"] = "float32",
     overwrite: bool = False,
 ) -> None:
-    """Write a float32 image stack from an iterable of batches, holding one batch at a time in memory.
+    """Write an image stack from an iterable of batches, holding one batch at a time in memory.
 
     The same images give the same bytes: the header carries no date.
 
@@ -230,6 +232,8 @@ def write_stack(
         Sum of the batches' lengths, at least 1.
     pixel_size : float
         Å per pixel.
+    number_type : str
+        ``float16`` (MRC mode 12) halves the file; values beyond its range become the largest that it has.
     overwrite : bool
         Whether an existing file may be replaced.
 
@@ -240,17 +244,18 @@ def write_stack(
     ValueError
         If the batches do not add up to ``n_images`` square images of one box.
     """
-    checked = _square_batches(batches)
+    dtype = np.dtype(number_type).newbyteorder("<")
+    checked = _square_batches(batches, dtype)
     moments, n_written = _Moments(), 0
     with atomic_output(path, overwrite=overwrite) as temporary:
         first = next(checked, None)
         if first is None:
             raise ValueError(f"{n_images} images were announced for {path}, none came")
-        header = _write_first_batch(temporary, first, n_images, pixel_size)
+        header = _write_first_batch(temporary, first.astype(dtype), n_images, pixel_size)
         with open(temporary, "r+b") as file:
             file.seek(HEADER_BYTES)
             for images in itertools.chain([first], checked):
-                file.write(images.data)
+                file.write(images.astype(dtype, copy=False).data)
                 moments.add(images)
                 n_written += len(images)
             if n_written != n_images:
@@ -261,11 +266,14 @@ def write_stack(
             file.write(header.tobytes())
 
 
-def _square_batches(batches: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-    """Every batch as contiguous little-endian float32, refusing other than square images of one box."""
-    box = None
+def _square_batches(batches: Iterable[np.ndarray], dtype: np.dtype) -> Iterator[np.ndarray]:
+    """Every batch as contiguous little-endian float32 within the range of the file's number type, refusing other than
+    square images of one box."""
+    box, limits = None, np.finfo(dtype)
     for batch in batches:
         images = np.ascontiguousarray(batch, dtype="<f4")
+        if dtype.itemsize < images.itemsize:
+            images = images.clip(limits.min, limits.max)
         if images.ndim != 3 or images.shape[1] != images.shape[2] or box not in (None, images.shape[1]):
             raise ValueError(f"expected batches of square images of one box, found the shape {images.shape}")
         box = images.shape[1]

@@ -47,12 +47,12 @@ class AberrationCorrection:
 
     def shift(
         self, shift: Float[np.ndarray, "batch 2"], optics_group: Int[np.ndarray, " batch"]
-    ) -> Float[Tensor, "batch 2"]:
-        """Shifts (Å) of corrected images from those of the table."""
+    ) -> Float[np.ndarray, "batch 2"]:
+        """Shifts (Å) of corrected images from those of the images before."""
+        if self.magnification is None:
+            return shift
         given = torch.from_numpy(np.asarray(shift, dtype=np.float64))
-        if self.magnification is not None:
-            given = undistorted_shift(given, torch.from_numpy(self.magnification[optics_group]))
-        return given.float()
+        return undistorted_shift(given, torch.from_numpy(self.magnification[optics_group])).numpy()
 
 
 def _phases(table: ParticleTable) -> Float[Tensor, "group y half"]:

@@ -10,9 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from cryosphere.errors import InputError
-from cryosphere.io.mrc import read_images
-from cryosphere.particles.aberrations import AberrationCorrection
+from cryosphere.particles.sources import ImageSource, OriginalImages
 from cryosphere.physics.fourier import circular_mask, fourier_to_image, image_to_fourier, phase_ramp
 from cryosphere.physics.noise import radial_power, shell_index
 from cryosphere.physics.rotations import rotvec_to_rotmat
@@ -27,9 +25,9 @@ _LEAST_POWER = 0.02
 class ParticleImages:
     """Memory-mapped particle images of a table, prepared batch by batch.
 
-    Every image is corrected for its optics group's aberrations, made protein-bright, its background mean (outside the
+    Every image is made protein-bright, corrected for its optics group's aberrations, its background mean (outside the
     particle) subtracted, whitened with the radial noise spectrum of its optics group, and centred by its shift in
-    Fourier space.
+    Fourier space. Images of another box or pixel size than the table's are resampled first.
 
     Attributes
     ----------
@@ -46,16 +44,20 @@ class ParticleImages:
         Å; the background lies beyond (or in the corners beyond the inscribed circle, whichever is larger).
     invert : bool
         Whether protein is dark in the files, after the table's own ``sign`` of each image.
+    source : ImageSource, optional
+        A prepared stack (``particles.prepared``), which has noise spectra of its own; by default the table's files.
     """
 
-    def __init__(self, table: ParticleTable, mask_radius: float, invert: bool = False) -> None:
-        self.table = table
-        self.sign = -1.0 if invert else 1.0
-        self.aberrations = AberrationCorrection(table)
+    def __init__(
+        self, table: ParticleTable, mask_radius: float, invert: bool = False, source: ImageSource | None = None
+    ) -> None:
+        self.table, self.invert = table, invert
+        self.source = OriginalImages(table, invert) if source is None else source
         radius = min(mask_radius / table.pixel_size, 0.5 * table.box_size)
         self.background = circular_mask(table.box_size, radius, 1e-3) < 0.5
         self.shells = shell_index(table.box_size)
-        self.noise_power = self._estimate_noise()
+        known = self.source.noise_power
+        self.noise_power = self._estimate_noise() if known is None else known
         self.pose_rotvec = torch.zeros(table.n_particles, 3)
         self.pose_shift = torch.zeros(table.n_particles, 2)
 
@@ -68,7 +70,7 @@ class ParticleImages:
             if len(rows) == 0:
                 continue
             chosen = rows[np.linspace(0, len(rows) - 1, min(len(rows), _NOISE_SAMPLE)).astype(int)]
-            power[group] = _sound_power(radial_power(self._read(chosen), self.background).float())
+            power[group] = _sound_power(radial_power(self.source.read(chosen), self.background).float())
         return power
 
     def refine_noise(self, residual_power: Float[Tensor, "group shell"]) -> None:
@@ -93,29 +95,23 @@ class ParticleImages:
         finally:
             self.pose_rotvec, self.pose_shift = kept
 
-    def _read(self, rows: Int[np.ndarray, " batch"]) -> Float[Tensor, "batch y x"]:
-        table = self.table
-        images = read_images(table.stack_paths, table.stack_index[rows], table.image_index[rows])
-        finite = np.isfinite(images).all(axis=(1, 2))
-        if not finite.all():
-            row = rows[np.flatnonzero(~finite)[0]]
-            raise InputError(
-                f"{table.stack_paths[table.stack_index[row]]}: image {table.image_index[row] + 1} (row {row + 1} of "
-                f"{table.source.name}) has pixels that are not finite numbers; leave it out or extract it again."
-            )
-        if table.sign is not None:
-            images = images * table.sign[rows].astype(np.float32)[:, None, None]
-        return self.sign * self.aberrations.correct(torch.from_numpy(images), table.optics_group[rows])
+    def with_background_at_zero(
+        self, source: ImageSource, rows: Int[np.ndarray, " batch"]
+    ) -> Float[Tensor, "batch y x"]:
+        """Images of some rows from a source, the mean outside the particle subtracted."""
+        images = source.read(rows)
+        if source.has_background_at_zero:
+            return images
+        return images - images[:, self.background].mean(1)[:, None, None]
 
     def batch(self, rows: Int[np.ndarray, " batch"]) -> ParticleBatch:
         """Prepared images of some rows with their poses and CTFs, on the CPU."""
         table = self.table
         index = torch.from_numpy(np.asarray(rows, dtype=np.int64))
         group = torch.from_numpy(np.asarray(table.optics_group[rows], dtype=np.int64))
-        images = self._read(rows)
-        images = images - images[:, self.background].mean(1)[:, None, None]
+        images = self.with_background_at_zero(self.source, rows)
         whitening = self.noise_power[group].rsqrt()
-        shift = self.aberrations.shift(table.shift[rows], table.optics_group[rows]) + self.pose_shift[index]
+        shift = torch.tensor(self.source.shift(rows), dtype=torch.float32) + self.pose_shift[index]
         filtered = image_to_fourier(images) * whitening[:, self.shells]
         centred = fourier_to_image(filtered * phase_ramp(shift / table.pixel_size, table.box_size), table.box_size)
         rotmat = torch.tensor(table.rotmat[rows], dtype=torch.float32)

@@ -6,6 +6,7 @@ import numpy as np
 from jaxtyping import Int
 
 from cryosphere.config import Config
+from cryosphere.particles.sources import image_of_row
 from cryosphere.records import ParticleTable
 
 
@@ -19,21 +20,21 @@ def split_held_out(
     training, held_out : int arrays
         Ascending. At least one image is trained on; none is held out if ``share`` of the images is less than one.
     """
-    image = stack_index.astype(np.int64) * (int(image_index.max(initial=0)) + 1) + image_index
-    unique, image_of_row = np.unique(image, return_inverse=True)
-    n_held_out = min(int(share * len(unique)), len(unique) - 1)
-    chosen = np.random.default_rng([seed, 1]).permutation(len(unique))[:n_held_out]
-    held_out = np.isin(image_of_row.ravel(), chosen)
+    first, image = image_of_row(stack_index, image_index)
+    n_held_out = min(int(share * len(first)), len(first) - 1)
+    chosen = np.random.default_rng([seed, 1]).permutation(len(first))[:n_held_out]
+    held_out = np.isin(image, chosen)
     return np.flatnonzero(~held_out), np.flatnonzero(held_out)
 
 
 def half_set_rows(table: ParticleTable, half: int, seed: int) -> Int[np.ndarray, " row"]:
     """Rows of one of two independent halves, 1 or 2: those of the refinement where the table names them, else random.
 
-    Rows that share an image stay together.
+    Rows that share an image stay together, where the table tells them apart in the half of the first one.
     """
     if table.half_set is not None:
-        return np.flatnonzero(table.half_set == half)
+        first_row, image = image_of_row(table.stack_index, table.image_index)
+        return np.flatnonzero(table.half_set[first_row][image] == half)
     first, second = split_held_out(table.stack_index, table.image_index, 0.5, seed + 1)
     return first if half == 1 else second
 

@@ -85,6 +85,12 @@ def coloured_spectrum(
     return spectrum * box_size**2 / (power * _multiplicity(box_size)).sum()
 
 
+def pixel_variance(spectrum: Float[Tensor, " shell"], box_size: int) -> Float[Tensor, ""]:
+    """Variance of the pixels of noise of a spectrum, in float64: the mean over all frequencies."""
+    power = radial_filter(spectrum.double(), box_size)
+    return (power * _multiplicity(box_size)).sum() / box_size**2
+
+
 def radial_power(images: Float[Tensor, "batch y x"], background: Bool[Tensor, "y x"]) -> Float[Tensor, " shell"]:
     """Estimate the radial power spectrum of noise from the pixels that hold nothing else.
 

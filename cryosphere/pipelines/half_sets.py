@@ -121,6 +121,7 @@ def train_half_sets(
                 device=device,
                 show_progress=show_progress,
                 say=say,
+                stack_of=folder / HALVES[0],
             )
         )
     agreement = compare_half_sets(*runs)

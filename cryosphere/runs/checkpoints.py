@@ -12,10 +12,8 @@ import torch
 
 from cryosphere.errors import RunError
 from cryosphere.io.atomic import atomic_output
-from cryosphere.io.mrc import read_images
+from cryosphere.particles.sources import sampled_pixels
 from cryosphere.records import ParticleTable
-
-_FINGERPRINT_IMAGES = 16
 
 
 def input_fingerprint(table: ParticleTable, structure_file: Path) -> str:
@@ -31,8 +29,7 @@ def input_fingerprint(table: ParticleTable, structure_file: Path) -> str:
     digest.update(f"{table.box_size} {table.pixel_size:.6f}".encode())
     for path in table.stack_paths:
         digest.update(f"{path.name} {path.stat().st_size}".encode())
-    rows = np.linspace(0, table.n_particles - 1, min(table.n_particles, _FINGERPRINT_IMAGES)).astype(int)
-    digest.update(read_images(table.stack_paths, table.stack_index[rows], table.image_index[rows]).tobytes())
+    digest.update(sampled_pixels(table))
     digest.update(Path(structure_file).read_bytes())
     return digest.hexdigest()
 

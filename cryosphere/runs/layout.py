@@ -28,6 +28,11 @@ class RunLayout:
         return self.folder / "particles.npz"
 
     @property
+    def prepared(self) -> Path:
+        """Folder with the stack of prepared images, where one is kept."""
+        return self.folder / "prepared"
+
+    @property
     def metrics(self) -> Path:
         """One JSON object per epoch."""
         return self.folder / "metrics.jsonl"

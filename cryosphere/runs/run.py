@@ -18,6 +18,7 @@ from cryosphere.errors import RunError
 from cryosphere.io.structures import read_structure
 from cryosphere.model.vae import Architecture, CryoSphere
 from cryosphere.particles.dataset import ParticleImages
+from cryosphere.particles.prepared import PreparedStack, StackOrder, open_prepared
 from cryosphere.records import ParticleTable, Posterior, Structure
 from cryosphere.runs.checkpoints import load_checkpoint
 from cryosphere.runs.grid import MOST_GRID_DIMENSIONS, PosteriorGrid
@@ -113,9 +114,14 @@ class Run:
         """What held-out images say of the motion, as a whole and segment by segment; empty for ``objective: elbo``."""
         return self._state.get("verdict", {})
 
+    def open_prepared(self) -> PreparedStack | None:
+        """The stack of prepared images in the run folder, if there is one that fits the run."""
+        order = StackOrder.of(self.config.particles, self.table, self.model.mask_radius)
+        return None if order is None else open_prepared(self.layout.prepared, order)
+
     def open_images(self) -> ParticleImages:
         """The particle images with the noise spectra and pose corrections that training ended with."""
-        images = ParticleImages(self.table, self.model.mask_radius, self.config.particles.invert)
+        images = ParticleImages(self.table, self.model.mask_radius, self.config.particles.invert, self.open_prepared())
         for name in _IMAGE_STATE:
             if name in self._state:
                 setattr(images, name, self._state[name])

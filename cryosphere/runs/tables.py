@@ -39,6 +39,8 @@ def load_table(path: Path) -> ParticleTable:
     values["notes"] = tuple(values["notes"].tolist())
     values["box_size"] = int(values["box_size"])
     values["pixel_size"] = float(values["pixel_size"])
+    if "n_input" in values:
+        values["n_input"] = int(values["n_input"])
     return ParticleTable(**values)
 
 

@@ -11,6 +11,7 @@ from cryosphere.config_files import template
 from cryosphere.io.atomic import atomic_output
 from cryosphere.io.particles import read_particles
 from cryosphere.io.structures import read_structure
+from cryosphere.particles.chosen import chosen_particles
 from cryosphere.structure.placement import place
 
 
@@ -22,8 +23,14 @@ def write_template(
     overwrite: bool = False,
     settings: dict[tuple[str, str], Any] | None = None,
     path_map: Mapping[str, str] | None = None,
+    select: str | None = None,
+    index_file: Path | None = None,
+    subset: Path | None = None,
 ) -> list[str]:
     """Read both inputs and write a commented YAML configuration, with ``settings`` by (section, key) set in it.
+
+    ``select``, ``index_file`` and ``subset`` choose particles (:mod:`cryosphere.particles.chosen`), which is tried now
+    and goes into the configuration.
 
     Returns
     -------
@@ -36,6 +43,7 @@ def write_template(
         An input cannot be used, or ``output`` exists.
     """
     table = read_particles(particles, datadir, path_map or {})
+    table = chosen_particles(table, select=select, index_file=index_file, subset=subset)
     nominal = place(read_structure(structure), "auto", table.box_size, table.pixel_size)
     groups = len(table.optics_group_names)
     facts = [
@@ -52,6 +60,9 @@ def write_template(
         ("particles", "file"): relative(particles),
         ("particles", "datadir"): relative(datadir) if datadir else None,
         ("particles", "path_map"): dict(path_map) if path_map else None,
+        ("particles", "select"): select,
+        ("particles", "index_file"): relative(index_file) if index_file else None,
+        ("particles", "subset"): relative(subset) if subset else None,
         ("structure", "file"): relative(structure),
         **(settings or {}),
     }

@@ -18,7 +18,9 @@ from cryosphere.io.folders import atomic_folder
 from cryosphere.io.particles import read_particles
 from cryosphere.io.structures import read_structure
 from cryosphere.model.vae import CryoSphere
+from cryosphere.particles.chosen import chosen_particles
 from cryosphere.particles.dataset import ParticleImages
+from cryosphere.particles.prepared import StackOrder, open_prepared, prepare
 from cryosphere.records import ParticleTable, Structure
 from cryosphere.runs.checkpoints import input_fingerprint
 from cryosphere.runs.layout import RunLayout
@@ -45,6 +47,7 @@ def train(
     posterior: bool = True,
     show_progress: bool = True,
     say: Callable[[str], None] = lambda sentence: None,
+    stack_of: Path | None = None,
 ) -> Run:
     """Train a model and write the run folder.
 
@@ -67,6 +70,8 @@ def train(
         Progress bars on stderr.
     say : callable
         Receives each sentence meant for the user.
+    stack_of : Path, optional
+        Folder of another run, whose prepared stack is linked instead of written again if it fits.
 
     Raises
     ------
@@ -86,6 +91,9 @@ def train(
         n_groups = len(table.optics_group_names)
         model = CryoSphere(structure, table.n_particles, table.box_size, table.pixel_size, config, n_groups=n_groups)
     images = ParticleImages(table, model.mask_radius, config.particles.invert)
+    order = StackOrder.of(config.particles, table, model.mask_radius)
+    if order is not None and open_prepared(layout.prepared, order) is None:
+        order.check_disk(layout.prepared)  # said before hours of work, not after
     model.to(chosen_device)
     say(check_contrast(model, images, config.particles.invert))
     kind = MarginalTrainer if config.loss.objective == "marginal" else ElboTrainer
@@ -98,6 +106,10 @@ def train(
     else:
         _make_folder(layout, config, table, overwrite)
         trainer.save()
+    if order is not None:
+        shared = None if stack_of is None else RunLayout(Path(stack_of)).prepared
+        bar = {"show_progress": show_progress, "say": say}
+        images.source = prepare(order, images, layout.prepared, shared=shared, **bar)
     _announce(trainer, chosen_device, say)
     trainer.train()
     _summarise(trainer, say)
@@ -109,7 +121,13 @@ def train(
 
 def load_inputs(config: Config) -> tuple[ParticleTable, Structure]:
     """Read the particle table and the nominal structure, placed in the model frame."""
-    table = read_particles(config.particles.file, config.particles.datadir, config.particles.path_map)
+    table = chosen_particles(
+        read_particles(config.particles.file, config.particles.datadir, config.particles.path_map),
+        select=config.particles.select,
+        index_file=config.particles.index_file,
+        subset=config.particles.subset,
+        pixel_size=config.particles.pixel_size,
+    )
     structure = read_structure(config.structure.file, sigma=config.structure.sigma)
     return table, place(structure, config.structure.origin, table.box_size, table.pixel_size)
 
@@ -141,6 +159,9 @@ def _check_same_config(layout: RunLayout, config: Config) -> None:
         ("particles", "file"),
         ("particles", "datadir"),
         ("particles", "path_map"),
+        ("particles", "index_file"),
+        ("particles", "subset"),
+        ("particles", "stack"),
         ("structure", "file"),
         ("segments", "pae_file"),
         ("training", "device"),

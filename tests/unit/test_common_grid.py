@@ -96,17 +96,12 @@ def test_header_pixel_sizes_are_held_against_the_stack_s_own_group(tmp_path, mak
     assert ["fine.mrcs has a pixel size of 1.5" in note for note in notes] == [False, True]
 
 
-def test_stacks_of_tables_without_groups_have_one_box(tmp_path, make_stack):
+def test_stacks_of_one_group_have_one_box(tmp_path, make_stack):
     make_stack(tmp_path / "a.mrcs", box_size=8)
     make_stack(tmp_path / "b.mrcs", box_size=10)
-    rows = {
-        "stack_index": np.array([0, 1]),
-        "image_index": np.zeros(2, int),
-        "source": tmp_path / "p",
-        "pixel_size": 1.5,
-    }
     paths = [tmp_path / "a.mrcs", tmp_path / "b.mrcs"]
+    rows = {"image_index": np.zeros(2, int), "source": tmp_path / "p", "pixel_size": np.array([1.5])}
     with pytest.raises(InputError, match="stacks of several boxes"):
-        check_stacks(paths, **rows)
-    one = check_stacks(paths[:1], **rows | {"stack_index": np.zeros(2, int)}, box_size=8)
-    assert one.box_size == 8 and one.notes == ()
+        check_stacks(paths, stack_index=np.array([0, 1]), group=np.zeros(2, int), **rows)
+    one = check_stacks(paths[:1], stack_index=np.zeros(2, int), group=np.zeros(2, int), **rows, box_size=np.array([8]))
+    assert one.box_size.tolist() == [8] and one.notes == ()

@@ -12,6 +12,7 @@ from cryosphere.io.particles import read_particles
 from cryosphere.io.star import read_particles as read_star
 from cryosphere.model.vae import CryoSphere
 from cryosphere.particles.dataset import ParticleImages
+from cryosphere.particles.sources import OriginalImages
 from cryosphere.runs.tables import load_table, save_table
 from cryosphere.training.contrast import check_contrast
 from cryosphere.training.train import load_inputs
@@ -228,9 +229,9 @@ def test_images_of_both_signs_come_out_protein_bright(tmp_path, columns):
     table = read_particles(write_cs(tmp_path / "p.cs", columns))
     np.testing.assert_array_equal(table.sign, [1, -1, 1, -1])
     assert any("protein is dark in 2 of 4 images" in note for note in table.notes)
-    read = ParticleImages(table, mask_radius=4.0)._read(np.array([3, 0, 1]))
+    read = OriginalImages(table).read(np.array([3, 0, 1]))
     np.testing.assert_array_equal(read, bright[[3, 0, 1]])
-    np.testing.assert_array_equal(ParticleImages(table, 4.0, invert=True)._read(np.array([3])), -bright[[3]])
+    np.testing.assert_array_equal(OriginalImages(table, invert=True).read(np.array([3])), -bright[[3]])
     save_table(tmp_path / "table.npz", table)
     np.testing.assert_array_equal(load_table(tmp_path / "table.npz").sign, table.sign)
 
