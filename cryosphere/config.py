@@ -43,6 +43,17 @@ class StructureConfig(_Section):
         "centroid", description="centre of each residue's Gaussian: of its atoms' electrons, or Cα (C1′)"
     )
     sigma: float = Field(2.0, gt=0, le=20, description="width of each residue's Gaussian, Å")
+    assembly: str | None = Field(
+        None, description='biological assembly to make by symmetry, as "1"; null: the chains in the file'
+    )
+    ligands: Literal["auto", "all", "none"] = Field(
+        "auto",
+        description="auto: ligands, sugars and metal ions are Gaussians too, buffer molecules are not; all; or none",
+    )
+    min_plddt: Literal["auto"] | Annotated[float, Field(ge=0, le=100)] = Field(
+        "auto",
+        description="predicted models: residues of lower pLDDT are left out; auto: long runs under 50; 0: none",
+    )
 
 
 class RegionConfig(_Section):

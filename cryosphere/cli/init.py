@@ -13,9 +13,23 @@ import click
 @click.option(
     "--datadir", type=click.Path(path_type=Path), help="Folder to look for stacks that are not beside the STAR."
 )
+@click.option("--min-plddt", type=click.FloatRange(0, 100), help="Predicted models: least pLDDT of residues that stay.")
+@click.option("--assembly", help="Biological assembly to make by symmetry, for example 1.")
+@click.option(
+    "--ligands", type=click.Choice(["auto", "all", "none"]), help="Ligands that become Gaussians too (default auto)."
+)
 @click.option("-o", "--output", type=click.Path(path_type=Path), default=Path("config.yaml"), show_default=True)
 @click.option("--overwrite", is_flag=True, help="Replace an existing configuration.")
-def command(particles: Path, structure: Path, datadir: Path | None, output: Path, overwrite: bool) -> None:
+def command(
+    particles: Path,
+    structure: Path,
+    datadir: Path | None,
+    min_plddt: float | None,
+    assembly: str | None,
+    ligands: str | None,
+    output: Path,
+    overwrite: bool,
+) -> None:
     """Write a commented configuration for PARTICLES (STAR) and STRUCTURE (PDB or mmCIF).
 
     Both files are read, so that what is wrong with them shows now; box and pixel size come from them.
@@ -25,6 +39,8 @@ def command(particles: Path, structure: Path, datadir: Path | None, output: Path
     """
     from cryosphere.training.initialise import write_template
 
-    for sentence in write_template(particles, structure, datadir, output, overwrite):
+    asked = {"min_plddt": min_plddt, "assembly": assembly, "ligands": ligands}
+    settings = {("structure", key): value for key, value in asked.items() if value is not None}
+    for sentence in write_template(particles, structure, datadir, output, overwrite, settings):
         click.echo(sentence, err=True)
     click.echo(str(output))
