@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float
 
 from cryosphere.errors import InputError
 from cryosphere.io.polymers import KeptResidue
+from cryosphere.io.structure_writing import WRITTEN_BY
 from cryosphere.records import Structure
 
 MinimumConfidence = Literal["auto"] | float
@@ -26,6 +27,9 @@ _FILE_NAMES = re.compile(
     re.IGNORECASE,
 )
 _PLDDT_RANGE = (0.0, 100.0)
+_BY_NAME = "its file name says so"
+# A name alone is believed if all atoms of a residue have one B factor (to the rounding of a file), as these have.
+_SAME_B = 0.02
 # A residue below this pLDDT has no defined place: "a strong predictor of disorder" (AlphaFold DB).
 DISORDERED_PLDDT = 50.0
 # Runs of such residues that are left out by default: at the ends of chains, and inside.
@@ -40,22 +44,22 @@ _MAX_RANGES = 12
 def find_evidence(parsed: gemmi.Structure, document: gemmi.cif.Document | None, file_name: str) -> str | None:
     """Say what shows that a file is a predicted model with pLDDT in its B factors; None for every other file.
 
-    The file's own words count (the metrics and software of mmCIF, title, header and remarks of PDB), then its name.
-    A file with an experimental method or a resolution is none, whatever it mentions.
+    The file's own words count (the metrics and software of mmCIF, title and remarks of PDB), then its name. A file
+    with an experimental method or a resolution is none, whatever it mentions, nor is one that this program wrote.
     """
-    if _is_measured(parsed):
+    software, remarks = " ".join(item.name for item in parsed.meta.software), " ".join(parsed.raw_remarks)
+    if _is_measured(parsed) or WRITTEN_BY in software or WRITTEN_BY in remarks:
         return None
     if document is not None and len(document):
         metrics = document[0].get_mmcif_category("_ma_qa_metric.")
         words = [str(word).lower() for column in ("name", "type") for word in metrics.get(column, ())]
         if any("plddt" in word for word in words):
             return "its metrics name pLDDT"
-    software = " ".join(item.name for item in parsed.meta.software)
     title = parsed.info["_struct.title"] if "_struct.title" in parsed.info else ""
-    for place, text in (("software", software), ("title", title), ("remarks", " ".join(parsed.raw_remarks))):
+    for place, text in (("software", software), ("title", title), ("remarks", remarks)):
         if match := _PREDICTORS.search(text):
             return f"its {place} name {match[0]}"
-    return "its file name says so" if _FILE_NAMES.search(file_name) else None
+    return _BY_NAME if _FILE_NAMES.search(file_name) else None
 
 
 @dataclass(frozen=True)
@@ -88,6 +92,8 @@ def read_confidence(
     asked = minimum != "auto" and minimum > 0
     evidence = find_evidence(parsed, document, file_name)
     values = [np.array([atom.b_iso for atom in residue.atoms]) for residue in residues]
+    if evidence == _BY_NAME and any(np.ptp(value) > _SAME_B for value in values):
+        evidence = None  # refined since
     plddt, atom_plddt = np.array([value.mean() for value in values]), np.concatenate(values)
     low, high = float(atom_plddt.min()), float(atom_plddt.max())
     possible = _PLDDT_RANGE[0] <= low < high <= _PLDDT_RANGE[1]

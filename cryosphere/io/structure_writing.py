@@ -20,6 +20,8 @@ from cryosphere.io.atomic import atomic_output
 from cryosphere.io.polymers import ANCHOR_NAMES
 from cryosphere.records import Structure
 
+# In every file that is written, so that its B factors are not taken for the confidence of a prediction.
+WRITTEN_BY = "CRYOSPHERE"
 MMCIF_SUFFIXES = (".cif", ".mmcif")
 PDB_SUFFIXES = (".pdb", ".ent")
 PDB_MAX_SERIAL = 99999
@@ -208,6 +210,7 @@ def _write_mmcif(
     quote = gemmi.cif.quote
     block = "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in name)
     file.write(f"data_{block}\n#\n_entry.id {quote(block)}\n#\n")
+    _write_loop(file, "software", ("pdbx_ordinal", "name"), [("1", WRITTEN_BY)])
     _write_entities(file, sites)
     _write_loop(
         file,
@@ -348,6 +351,7 @@ def _write_pdb(
     labels: _ModelLabels,
 ) -> None:
     """Write MODEL blocks with a TER after every polymer."""
+    file.write(f"REMARK   6 WRITTEN BY {WRITTEN_BY}\n")
     for number, name, share in labels.rows():
         file.write(f"REMARK   6 MODEL {number} NAME {name} POPULATION {share}\n")
     low, high = PDB_COORDINATES

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import gemmi
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from cryosphere.errors import InputError
 from cryosphere.io.assemblies import expand_assembly
@@ -90,11 +90,10 @@ def read_structure(
         residues, confidence, stays, note = trim(path.name, residues, confidence, min_plddt)
         source_rows = source_rows[stays]
         notes.append(note)
-    structure = structure_of_residues(path.name, residues, left_out, sigma)
+    structure = structure_of_residues(path.name, residues, left_out, sigma, source_rows)
     if confidence is not None:
         structure = with_confidence(structure, confidence)
-    notes += structure.notes
-    return replace(structure, notes=tuple(notes), source_rows=source_rows, n_source_residues=n_source)
+    return replace(structure, notes=(*notes, *structure.notes), n_source_residues=n_source)
 
 
 def read_models(path: str | Path, sigma: float = DEFAULT_SIGMA, *, ligands: LigandChoice = "auto") -> Models:
@@ -124,9 +123,13 @@ def read_models(path: str | Path, sigma: float = DEFAULT_SIGMA, *, ligands: Liga
 
 
 def structure_of_residues(
-    source: str, residues: list[KeptResidue], left_out: LeftOut, sigma: float = DEFAULT_SIGMA
+    source: str,
+    residues: list[KeptResidue],
+    left_out: LeftOut,
+    sigma: float = DEFAULT_SIGMA,
+    source_rows: Int[np.ndarray, " residue"] | None = None,
 ) -> Structure:
-    """Make the :class:`Structure` of collected residues with its notes.
+    """Make the :class:`Structure` of collected residues with its notes; chains break where rows were left out.
 
     Raises
     ------
@@ -147,6 +150,9 @@ def structure_of_residues(
         raise InputError(
             f"{source}: residue {structure.label(row)} has a coordinate that is not a number; correct the file."
         )
+    if source_rows is not None:
+        follows = np.diff(source_rows) == 1
+        structure = replace(structure, bonded=structure.bonded & follows, source_rows=source_rows)
     return replace(structure, notes=(*structure.notes, *gap_notes(structure)))
 
 

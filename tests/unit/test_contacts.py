@@ -5,7 +5,6 @@ import json
 import numpy as np
 import pytest
 
-from cryosphere.errors import InputError
 from cryosphere.io.pae import read_predicted_error
 from cryosphere.structure.contacts import contact_graph, diffuse, divide
 from tests.structure_factory import chain_structure
@@ -72,11 +71,3 @@ def test_predicted_error_parts_what_merely_touches(tmp_path):
     read = read_predicted_error(tmp_path / "pae.json", STRUCTURE)
     labels = divide(contact_graph(positions, bonded, read), 2, 5)
     assert labels.tolist() == [0] * 40 + [1] * 40
-
-
-@pytest.mark.parametrize("text", ["{", "[]", '{"pae": 3}', '{"pae": [[1, 2], [3, "x"]]}', '{"pae": [[0, 1], [1, 0]]}'])
-def test_files_that_are_no_predicted_error_are_refused_in_one_sentence(tmp_path, text):
-    path = tmp_path / "pae.json"
-    path.write_text(text)
-    with pytest.raises(InputError, match=r"pae\.json"):
-        read_predicted_error(path, STRUCTURE)
