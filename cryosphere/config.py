@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from cryosphere.errors import ConfigError
 
@@ -32,6 +32,10 @@ class ParticlesConfig(_Section):
     shift_error: float = Field(1.0, gt=0, le=20, description="refine_poses: expected size (rms) of shift errors, Å")
 
 
+def _number_as_text(value: Any) -> Any:
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
 class StructureConfig(_Section):
     """The nominal structure and how it becomes Gaussians."""
 
@@ -43,7 +47,7 @@ class StructureConfig(_Section):
         "centroid", description="centre of each residue's Gaussian: of its atoms' electrons, or Cα (C1′)"
     )
     sigma: float = Field(2.0, gt=0, le=20, description="width of each residue's Gaussian, Å")
-    assembly: str | None = Field(
+    assembly: Annotated[str, BeforeValidator(_number_as_text)] | None = Field(
         None, description='biological assembly to make by symmetry, as "1"; null: the chains in the file'
     )
     ligands: Literal["auto", "all", "none"] = Field(

@@ -56,9 +56,9 @@ def find_evidence(parsed: gemmi.Structure, document: gemmi.cif.Document | None, 
         if any("plddt" in word for word in words):
             return "its metrics name pLDDT"
     title = parsed.info["_struct.title"] if "_struct.title" in parsed.info else ""
-    for place, text in (("software", software), ("title", title), ("remarks", remarks)):
+    for place, text in (("software list names", software), ("title names", title), ("remarks name", remarks)):
         if match := _PREDICTORS.search(text):
-            return f"its {place} name {match[0]}"
+            return f"its {place} {match[0]}"
     return _BY_NAME if _FILE_NAMES.search(file_name) else None
 
 

@@ -43,7 +43,7 @@ def write_template(
         f"{table.n_particles} particles, box {table.box_size} px, {table.pixel_size:.4g} Å/px, "
         f"{groups} optics group{'s' if groups > 1 else ''}",
         f"{nominal.n_polymer_residues} residues in chains {', '.join(chains)}"
-        + (f", {n_ligands} ligand Gaussians" if n_ligands else ""),
+        + (f", {n_ligands} ligand Gaussian{'s' if n_ligands > 1 else ''}" if n_ligands else ""),
     ]
     folder = os.path.dirname(os.path.abspath(output))
 
