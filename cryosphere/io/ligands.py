@@ -17,7 +17,7 @@ LigandChoice = Literal["auto", "all", "none"]
 BUFFER_NAMES = frozenset(
     "1PE 2PE 7PE 12P 15P ACT ACY AZI BCT BME BO3 BR CIT CL CO3 DIO DMS DTT DTU DTV EDO EOH EPE ETX F FLC FMT GOL HED "
     "IMD IOD IPA K LI MES MLI MOH MPD MPO MRD NA NH4 NHE NO3 OXL P6G PDO PE3 PE4 PE8 PEG PG0 PG4 PG5 PG6 PGE PGO PO4 "
-    "RB SCN SO3 SO4 SUL TAR TCE TLA TRS UNX XPE ARS CAC CO2 CYN NH3 OXY PER PEU".split()
+    "CS RB SCN SO3 SO4 SUL TAR TCE TLA TRS UNX XPE ARS CAC CO2 CYN NH3 OXY PER PEU".split()
 )
 # Sugars that gemmi's table does not know as such; with the others they stay in one piece.
 _SUGAR_NAMES = frozenset("A2G BDP BGC BM3 FUL GCU GLA GLC GUP IDR IDS NDG NGA NGC SGN SIA SLB UAP XYP XYS".split())
@@ -42,7 +42,7 @@ class LigandGroup(NamedTuple):
 def is_kept(residue: gemmi.Residue, heavy: list[gemmi.Atom], choice: LigandChoice) -> bool:
     """Whether a ligand becomes Gaussians.
 
-    ``auto`` keeps metal ions (but those of groups 1, which bind weakly) and molecules of at least 4 heavy atoms that
+    ``auto`` keeps metal ions (but the alkali metals, which bind weakly) and molecules of at least 4 heavy atoms that
     are no usual part of buffers; ``all`` keeps whatever has a heavy atom.
     """
     if choice == "none" or not heavy:
