@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from cryosphere.errors import ConfigError
 
@@ -56,6 +56,10 @@ class ParticlesConfig(_Section):
     shift_error: float = Field(1.0, gt=0, le=20, description="refine_poses: expected size (rms) of shift errors, Å")
 
 
+def _number_as_text(value: Any) -> Any:
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
 class StructureConfig(_Section):
     """The nominal structure and how it becomes Gaussians."""
 
@@ -67,6 +71,17 @@ class StructureConfig(_Section):
         "centroid", description="centre of each residue's Gaussian: of its atoms' electrons, or Cα (C1′)"
     )
     sigma: float = Field(2.0, gt=0, le=20, description="width of each residue's Gaussian, Å")
+    assembly: Annotated[str, BeforeValidator(_number_as_text)] | None = Field(
+        None, description='biological assembly to make by symmetry, as "1"; null: the chains in the file'
+    )
+    ligands: Literal["auto", "all", "none"] = Field(
+        "auto",
+        description="auto: ligands, sugars and metal ions are Gaussians too, buffer molecules are not; all; or none",
+    )
+    min_plddt: Literal["auto"] | Annotated[float, Field(ge=0, le=100)] = Field(
+        "auto",
+        description="predicted models: residues of lower pLDDT are left out; auto: long runs under 50; 0: none",
+    )
 
 
 class RegionConfig(_Section):

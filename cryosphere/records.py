@@ -13,10 +13,10 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Atoms:
-    """Heavy atoms of a structure's polymer residues, in the order of the file.
+    """Heavy atoms of a structure's residues and ligands, row by row of the structure, within one as in the file.
 
     ``residue_index`` is the row in the owning :class:`Structure`; positions in Å in the structure's frame,
-    ``b_factors`` in Å².
+    ``b_factors`` in Å² (of predicted models what their pLDDT stands for, never the pLDDT itself).
     """
 
     positions: Float[np.ndarray, "atom 3"]
@@ -33,7 +33,10 @@ class Atoms:
 
 @dataclass(frozen=True)
 class Structure:
-    """A nominal structure: one Gaussian per polymer residue, with the atoms it stands for.
+    """A nominal structure: one Gaussian per polymer residue or ligand group, with the atoms it stands for.
+
+    Polymer residues come first, in the order of the file, then the ligands. What is said of residues holds for ligand
+    groups too, unless polymers are named.
 
     Attributes
     ----------
@@ -42,9 +45,9 @@ class Structure:
     chain_ids, residue_numbers, insertion_codes, residue_names : array of shape (residue,)
         Author numbering as in the file; ``insertion_codes`` are ``""`` where there is none.
     kinds : array of str, shape (residue,)
-        ``"protein"`` or ``"nucleic"``.
+        ``"protein"``, ``"nucleic"`` or ``"ligand"`` (a ligand, sugar or ion, or a part of a large one).
     residue_positions : float64 array of shape (residue, 3)
-        Cα of amino acids, C1′ of nucleotides, Å.
+        Cα of amino acids, C1′ of nucleotides, the middle atom of ligand groups, Å.
     amplitudes : array of shape (residue,)
         Electrons of the residue.
     sigmas : array of shape (residue,)
@@ -53,6 +56,11 @@ class Structure:
         Whether residues i and i + 1 are neighbours in one chain without a gap.
     atoms : Atoms
         Heavy atoms of these residues.
+    plddt : array of shape (residue,), optional
+        Confidence of a predicted model, 0 to 100; None for other structures.
+    source_rows : int array of shape (residue,), optional
+        Row of every residue among the ``n_source_residues`` polymer residues that the file has, before any were
+        trimmed; -1 for ligands.
     frame_shift : array of shape (3,)
         ``file = model + frame_shift`` in Å; zero for a structure as read.
     notes : tuple of str
@@ -72,11 +80,19 @@ class Structure:
     atoms: Atoms
     frame_shift: Float[np.ndarray, " 3"]
     notes: tuple[str, ...] = ()
+    plddt: Float[np.ndarray, " residue"] | None = None
+    source_rows: Int[np.ndarray, " residue"] | None = None
+    n_source_residues: int | None = None
 
     @property
     def n_residues(self) -> int:
-        """Number of residues, which is the number of Gaussians."""
+        """Number of residues and ligand groups, which is the number of Gaussians."""
         return len(self.residue_names)
+
+    @property
+    def n_polymer_residues(self) -> int:
+        """Number of amino acids and nucleotides, which are the first rows."""
+        return int((self.kinds != "ligand").sum())
 
     def label(self, row: int | np.integer) -> str:
         """Residue as people write it, for example ``A/52A``."""

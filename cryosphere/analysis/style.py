@@ -40,9 +40,9 @@ def save(figure: Figure, path: Path) -> None:
 
 
 def chain_rows(structure: Structure) -> list[tuple[str, np.ndarray]]:
-    """Name and rows of every chain in the order of the file."""
-    chains = dict.fromkeys(structure.chain_ids.tolist())
-    return [(chain, np.flatnonzero(structure.chain_ids == chain)) for chain in chains]
+    """Name and polymer rows of every chain in the order of the file."""
+    polymer_chains = structure.chain_ids[: structure.n_polymer_residues]
+    return [(chain, np.flatnonzero(polymer_chains == chain)) for chain in dict.fromkeys(polymer_chains.tolist())]
 
 
 def chain_positions(structure: Structure, rows: np.ndarray) -> np.ndarray:

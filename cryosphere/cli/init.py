@@ -20,6 +20,11 @@ from cryosphere.cli.paths import path_map_option
 )
 @path_map_option
 @choosing_options
+@click.option("--min-plddt", type=click.FloatRange(0, 100), help="Predicted models: least pLDDT of residues that stay.")
+@click.option("--assembly", help="Biological assembly to make by symmetry, for example 1.")
+@click.option(
+    "--ligands", type=click.Choice(["auto", "all", "none"]), help="Ligands that become Gaussians too (default auto)."
+)
 @click.option("-o", "--output", type=click.Path(path_type=Path), default=Path("config.yaml"), show_default=True)
 @click.option("--overwrite", is_flag=True, help="Replace an existing configuration.")
 def command(
@@ -30,6 +35,9 @@ def command(
     select: str | None,
     index_file: Path | None,
     subset: Path | None,
+    min_plddt: float | None,
+    assembly: str | None,
+    ligands: str | None,
     output: Path,
     overwrite: bool,
 ) -> None:
@@ -46,6 +54,10 @@ def command(
     from cryosphere.training.initialise import write_template
 
     chosen = {"select": select, "index_file": index_file, "subset": subset}
-    for sentence in write_template(particles, structure, datadir, output, overwrite, path_map=path_map, **chosen):
+    asked = {"min_plddt": min_plddt, "assembly": assembly, "ligands": ligands}
+    settings = {("structure", key): value for key, value in asked.items() if value is not None}
+    for sentence in write_template(
+        particles, structure, datadir, output, overwrite, settings, path_map=path_map, **chosen
+    ):
         click.echo(sentence, err=True)
     click.echo(str(output))

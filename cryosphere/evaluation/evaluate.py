@@ -197,10 +197,12 @@ def _segment_scores(run, truth, models) -> dict[str, float | int | None]:
 
 
 def _geometry_scores(run, truth, models) -> dict[str, float]:
-    nominal, bonded = run.structure.residue_positions, run.structure.bonded
+    n_residues = run.structure.n_polymer_residues  # ligands touch residues without clashing
+    nominal, bonded = run.structure.residue_positions[:n_residues], run.structure.bonded[: n_residues - 1]
     true_models = truth.coordinates[spread_rows(len(truth.coordinates), _N_MODELS)]
     result = {}
     for suffix, positions in (("", models), ("_before", nominal[None]), ("_truth", true_models)):
+        positions = positions[:, :n_residues]
         changed = metrics.changed_bonds(positions, nominal, bonded)
         result[f"changed_bonds_percent{suffix}"] = float(100 * changed.mean())
         result[f"clashes_per_1000{suffix}"] = float(metrics.clashes_per_1000(positions, bonded).mean())

@@ -20,6 +20,8 @@ from cryosphere.io.atomic import atomic_output
 from cryosphere.io.polymers import ANCHOR_NAMES
 from cryosphere.records import Structure
 
+# In every file that is written, so that its B factors are not taken for the confidence of a prediction.
+WRITTEN_BY = "CRYOSPHERE"
 MMCIF_SUFFIXES = (".cif", ".mmcif")
 PDB_SUFFIXES = (".pdb", ".ent")
 PDB_MAX_SERIAL = 99999
@@ -38,7 +40,7 @@ ATOM_SITE_COLUMNS = (
 class _Sites:
     """The atoms that every model has: names, elements, B factors (Å²), residue rows, and their runs.
 
-    A run is an uninterrupted stretch of rows of one chain and kind; it becomes an mmCIF entity.
+    A run is an uninterrupted stretch of rows of one chain and kind, or one ligand; it becomes an mmCIF entity.
     """
 
     structure: Structure
@@ -90,7 +92,7 @@ def write_models(
     positions : array of shape (model, site, 3) or iterable of arrays of shape (site, 3)
         Å, in the frame of ``structure``; sites are its atoms or its residues.
     what : str
-        ``"atoms"``, or ``"residues"`` for Cα and C1′ only.
+        ``"atoms"``, or ``"residues"`` for Cα, C1′ and the middle atoms of ligand groups only.
     frame : str
         ``"file"`` adds ``structure.frame_shift``, so that the models lie on the file the structure came from;
         ``"model"`` writes the positions as they are.
@@ -143,12 +145,19 @@ def _sites(structure: Structure, what: str) -> _Sites:
         raise ValueError(f"what is 'atoms' or 'residues', not {what!r}")
     anchor_names = [name for names in ANCHOR_NAMES.values() for name in names]
     b_factors = np.zeros(structure.n_residues)
-    anchors = np.isin(atoms.names, anchor_names)
+    is_ligand = structure.kinds == "ligand"
+    anchors = np.isin(atoms.names, anchor_names) & ~is_ligand[atoms.residue_index]
     b_factors[atoms.residue_index[anchors]] = atoms.b_factors[anchors]
+    names = np.array([ANCHOR_NAMES.get(kind, ("",))[0] for kind in structure.kinds], dtype=atoms.names.dtype)
+    elements = np.full(structure.n_residues, "C", dtype=atoms.elements.dtype)
+    for row in np.flatnonzero(is_ligand):
+        own = np.flatnonzero(atoms.residue_index == row)
+        anchor = own[np.linalg.norm(atoms.positions[own] - structure.residue_positions[row], axis=1).argmin()]
+        names[row], elements[row], b_factors[row] = atoms.names[anchor], atoms.elements[anchor], atoms.b_factors[anchor]
     return _Sites(
         structure=structure,
-        names=np.array([ANCHOR_NAMES[kind][0] for kind in structure.kinds], dtype=str),
-        elements=np.full(structure.n_residues, "C"),
+        names=names,
+        elements=elements,
         b_factors=b_factors,
         residue_index=np.arange(structure.n_residues),
         run_of_residue=run,
@@ -159,6 +168,8 @@ def _sites(structure: Structure, what: str) -> _Sites:
 def _runs(structure: Structure) -> tuple[Int[np.ndarray, " residue"], Int[np.ndarray, " residue"]]:
     """Run of every residue, and its number in the run from 1, one number being skipped at an interruption."""
     same = (structure.chain_ids[1:] == structure.chain_ids[:-1]) & (structure.kinds[1:] == structure.kinds[:-1])
+    for column in (structure.residue_numbers, structure.insertion_codes, structure.residue_names):
+        same &= (structure.kinds[1:] != "ligand") | (column[1:] == column[:-1])
     run = np.concatenate([[0], np.cumsum(~same)])
     steps = np.concatenate([[1], np.where(structure.bonded, 1, 2)])
     position = np.cumsum(steps)
@@ -184,9 +195,12 @@ def _checked_models(
             raise ValueError(f"{len(values)} labels were given for the {number} models of {path}")
 
 
-def _group(residue_name: str) -> str:
-    """Record name: ``ATOM`` for the standard residues, ``HETATM`` for modified ones."""
-    return "ATOM" if gemmi.find_tabulated_residue(str(residue_name)).is_standard() else "HETATM"
+def _groups(structure: Structure) -> list[str]:
+    """Record name of every residue: ``ATOM`` for the standard ones, ``HETATM`` for modified ones and ligands."""
+    return [
+        "ATOM" if kind != "ligand" and gemmi.find_tabulated_residue(name).is_standard() else "HETATM"
+        for name, kind in zip(structure.residue_names.tolist(), structure.kinds.tolist(), strict=True)
+    ]
 
 
 def _write_mmcif(
@@ -196,6 +210,7 @@ def _write_mmcif(
     quote = gemmi.cif.quote
     block = "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in name)
     file.write(f"data_{block}\n#\n_entry.id {quote(block)}\n#\n")
+    _write_loop(file, "software", ("pdbx_ordinal", "name"), [("1", WRITTEN_BY)])
     _write_entities(file, sites)
     _write_loop(
         file,
@@ -205,7 +220,8 @@ def _write_mmcif(
     )
     file.write("loop_\n" + "".join(f"_atom_site.{column}\n" for column in ATOM_SITE_COLUMNS))
     before, after = _mmcif_site_text(sites)
-    groups = [_group(sites.structure.residue_names[row]) for row in sites.residue_index]
+    residue_groups = _groups(sites.structure)
+    groups = [residue_groups[row] for row in sites.residue_index]
     serial = 0
     for number, coordinates in models:
         lines = []
@@ -220,7 +236,7 @@ def _mmcif_site_text(sites: _Sites) -> tuple[list[str], list[str]]:
     """Columns before and after the coordinates for every site; they are the same in all models."""
     quote = gemmi.cif.quote
     structure = sites.structure
-    labels = _asym_ids(sites)
+    labels, entities = _asym_ids(sites), _entity_ids(sites)
     before, after = [], []
     for name, element, b_factor, row in zip(
         sites.names, sites.elements, sites.b_factors, sites.residue_index, strict=True
@@ -231,8 +247,8 @@ def _mmcif_site_text(sites: _Sites) -> tuple[list[str], list[str]]:
         chain = quote(str(structure.chain_ids[row]) or labels[run])
         insertion = str(structure.insertion_codes[row]) or "?"
         before.append(
-            f"{str(element).upper()} {atom} . {residue} {quote(labels[run])} {run + 1} "
-            f"{sites.sequence_number[row]} {insertion}"
+            f"{str(element).upper()} {atom} . {residue} {quote(labels[run])} {entities[run]} "
+            f"{'.' if structure.kinds[row] == 'ligand' else sites.sequence_number[row]} {insertion}"
         )
         after.append(f"1.00 {b_factor:.2f} {structure.residue_numbers[row]} {residue} {chain} {atom}")
     return before, after
@@ -240,9 +256,8 @@ def _mmcif_site_text(sites: _Sites) -> tuple[list[str], list[str]]:
 
 def _asym_ids(sites: _Sites) -> list[str]:
     """One distinct ``label_asym_id`` per run: the chain's name, with a number where a chain has several runs."""
-    first_rows = np.searchsorted(sites.run_of_residue, np.arange(sites.run_of_residue[-1] + 1))
     labels: list[str] = []
-    for chain in sites.structure.chain_ids[first_rows]:
+    for chain in sites.structure.chain_ids[_first_rows(sites)]:
         base = str(chain) or "A"
         label, count = base, 1
         while label in labels:
@@ -252,23 +267,46 @@ def _asym_ids(sites: _Sites) -> list[str]:
     return labels
 
 
+def _first_rows(sites: _Sites) -> Int[np.ndarray, " run"]:
+    """First residue row of every run."""
+    return np.searchsorted(sites.run_of_residue, np.arange(sites.run_of_residue[-1] + 1))
+
+
+def _entity_ids(sites: _Sites) -> list[int]:
+    """Entity of every run: each polymer its own, equal ligands one."""
+    structure, entities = sites.structure, {}
+    ids = []
+    for run, row in enumerate(_first_rows(sites)):
+        key = str(structure.residue_names[row]) if structure.kinds[row] == "ligand" else run
+        ids.append(entities.setdefault(key, len(entities) + 1))
+    return ids
+
+
 def _write_entities(file: TextIO, sites: _Sites) -> None:
-    """Write one polymer entity per run, with ``UNK``, ``N`` or ``DN`` for the residues missing in between."""
+    """Write the entities; sequences have ``UNK``, ``N`` or ``DN`` for the residues missing in between."""
     quote = gemmi.cif.quote
-    entities, sequences = [], []
-    for run, _ in enumerate(_asym_ids(sites)):
+    structure, ids = sites.structure, _entity_ids(sites)
+    polymers, ligands, sequences = [], {}, []
+    for run, first in enumerate(_first_rows(sites)):
+        entity = str(ids[run])
+        if structure.kinds[first] == "ligand":
+            ligands[entity] = str(structure.residue_names[first])
+            continue
         rows = np.flatnonzero(sites.run_of_residue == run)
-        polymer_type, unknown = _polymer_type(sites.structure, rows)
-        entities.append((str(run + 1), polymer_type))
-        names = dict(zip(sites.sequence_number[rows], sites.structure.residue_names[rows], strict=True))
+        polymer_type, unknown = _polymer_type(structure, rows)
+        polymers.append((entity, polymer_type))
+        names = dict(zip(sites.sequence_number[rows], structure.residue_names[rows], strict=True))
         sequences += [
-            (str(run + 1), str(number), quote(str(names.get(number, unknown))), "n")
+            (entity, str(number), quote(str(names.get(number, unknown))), "n")
             for number in range(1, sites.sequence_number[rows[-1]] + 1)
         ]
-    _write_loop(file, "entity", ("id", "type"), [(entity, "polymer") for entity, _ in entities])
-    _write_loop(file, "entity_poly", ("entity_id", "type"), [(entity, quote(kind)) for entity, kind in entities])
+    kinds = [(entity, "polymer") for entity, _ in polymers] + [(entity, "non-polymer") for entity in ligands]
+    _write_loop(file, "entity", ("id", "type"), kinds)
+    _write_loop(file, "entity_poly", ("entity_id", "type"), [(entity, quote(kind)) for entity, kind in polymers])
     _write_loop(file, "entity_poly_seq", ("entity_id", "num", "mon_id", "hetero"), sequences)
-    asym = [(quote(label), str(run)) for run, label in enumerate(_asym_ids(sites), start=1)]
+    nonpolymers = [(entity, quote(name), quote(name)) for entity, name in ligands.items()]
+    _write_loop(file, "pdbx_entity_nonpoly", ("entity_id", "name", "comp_id"), nonpolymers)
+    asym = [(quote(label), str(entity)) for label, entity in zip(_asym_ids(sites), ids, strict=True)]
     _write_loop(file, "struct_asym", ("id", "entity_id"), asym)
 
 
@@ -312,7 +350,8 @@ def _write_pdb(
     models: Iterable[tuple[int, np.ndarray]],
     labels: _ModelLabels,
 ) -> None:
-    """Write MODEL blocks with a TER after every run."""
+    """Write MODEL blocks with a TER after every polymer."""
+    file.write(f"REMARK   6 WRITTEN BY {WRITTEN_BY}\n")
     for number, name, share in labels.rows():
         file.write(f"REMARK   6 MODEL {number} NAME {name} POPULATION {share}\n")
     low, high = PDB_COORDINATES
@@ -333,8 +372,8 @@ def _write_pdb(
 
 
 def _pdb_site_text(sites: _Sites) -> tuple[list[str], list[str], dict[int, str]]:
-    """Columns 1-30 and 55-80 of every site, and the TER records after the last site of each run."""
-    structure = sites.structure
+    """Columns 1-30 and 55-80 of every site, and the TER records after the last site of each polymer."""
+    structure, groups = sites.structure, _groups(sites.structure)
     before, after, terminators = [], [], {}
     serial = 0
     runs = sites.run_of_residue[sites.residue_index]
@@ -349,9 +388,9 @@ def _pdb_site_text(sites: _Sites) -> tuple[list[str], list[str], dict[int, str]]
             f"{structure.residue_names[row]:>3} {structure.chain_ids[row]:1}"
             f"{structure.residue_numbers[row]:4d}{structure.insertion_codes[row]:1}"
         )
-        before.append(f"{_group(structure.residue_names[row]):<6}{serial:5d} {padded} {place}   ")
+        before.append(f"{groups[row]:<6}{serial:5d} {padded} {place}   ")
         after.append(f"{1.0:6.2f}{min(b_factor, 999.99):6.2f}          {symbol:>2}")
-        if site + 1 == len(runs) or runs[site + 1] != runs[site]:
+        if structure.kinds[row] != "ligand" and (site + 1 == len(runs) or runs[site + 1] != runs[site]):
             serial += 1
             terminators[site] = f"TER   {serial:5d}      {place}\n"
     return before, after, terminators

@@ -8,12 +8,15 @@ from typing import NamedTuple
 
 import gemmi
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from cryosphere.errors import InputError
+from cryosphere.io.assemblies import expand_assembly
+from cryosphere.io.confidence import MinimumConfidence, read_confidence, trim, with_confidence
+from cryosphere.io.ligands import LigandChoice
 from cryosphere.io.polymers import (
+    KeptResidue,
     LeftOut,
-    PolymerResidue,
     anchor_positions,
     atom_positions,
     build_structure,
@@ -36,11 +39,20 @@ class Models(NamedTuple):
     atom_positions: Float[np.ndarray, "model atom 3"]
 
 
-def read_structure(path: str | Path, sigma: float = DEFAULT_SIGMA) -> Structure:
-    """Read the protein and nucleic-acid residues of the first model of a PDB or mmCIF file, also gzipped.
+def read_structure(
+    path: str | Path,
+    sigma: float = DEFAULT_SIGMA,
+    *,
+    assembly: str | None = None,
+    ligands: LigandChoice = "auto",
+    min_plddt: MinimumConfidence = "auto",
+) -> Structure:
+    """Read protein, nucleic acid and ligands of the first model of a PDB or mmCIF file, also gzipped.
 
-    Waters, ligands and hydrogens are left out and counted in the notes; of alternative locations the one of
-    highest occupancy is kept; chains come in the order of the file under their author names.
+    Waters, buffer molecules and hydrogens are left out and counted in the notes (hydrogens count as electrons); of
+    alternative locations the one of highest occupancy is kept; chains come in the order of the file under their
+    author names, ligands after all chains. Of predicted models, the pLDDT is read from the B factors, which become
+    the B factors that it stands for, and residues that have no defined place are left out.
 
     Parameters
     ----------
@@ -48,22 +60,44 @@ def read_structure(path: str | Path, sigma: float = DEFAULT_SIGMA) -> Structure:
         The file; its content decides the format.
     sigma : float
         Width of every residue's Gaussian, Å.
+    assembly : str, optional
+        Biological assembly to make by symmetry (:func:`cryosphere.io.assemblies.expand_assembly`); by default the
+        chains as they are in the file.
+    ligands : str
+        ``"auto"``, ``"all"`` or ``"none"`` (:func:`cryosphere.io.ligands.is_kept`).
+    min_plddt : float or ``"auto"``
+        Least pLDDT of a residue that stays (:func:`cryosphere.io.confidence.placed_residues`). A number says that the
+        B factors are pLDDT even if the file does not.
 
     Raises
     ------
     InputError
-        If the file is missing, cannot be parsed, or has no polymer residue.
+        If the file is missing, cannot be parsed, or has no polymer residue, no such assembly, or no pLDDT where a
+        number is given.
     """
     path = Path(path)
-    models = _read_gemmi(path)
-    residues, left_out = collect_residues(models[0])
-    notes = [f"{path.name} has {len(models)} models; the first is used."] if len(models) > 1 else []
-    structure = structure_of_residues(path.name, residues, left_out, sigma)
-    return replace(structure, notes=(*notes, *structure.notes))
+    parsed, document = _read_gemmi(path)
+    notes = [f"{path.name} has {len(parsed)} models; the first is used."] if len(parsed) > 1 else []
+    model = parsed[0]
+    if assembly is not None:
+        model, note = expand_assembly(parsed, assembly, path.name)
+        notes.append(note)
+    residues, left_out = collect_residues(model, ligands)
+    source_rows = np.array([-1 if residue.kind == "ligand" else row for row, residue in enumerate(residues)], dtype=int)
+    n_source = int((source_rows >= 0).sum())
+    confidence = read_confidence(parsed, document, path.name, residues, min_plddt)
+    if confidence is not None:
+        residues, confidence, stays, note = trim(path.name, residues, confidence, min_plddt)
+        source_rows = source_rows[stays]
+        notes.append(note)
+    structure = structure_of_residues(path.name, residues, left_out, sigma, source_rows)
+    if confidence is not None:
+        structure = with_confidence(structure, confidence)
+    return replace(structure, notes=(*notes, *structure.notes), n_source_residues=n_source)
 
 
-def read_models(path: str | Path, sigma: float = DEFAULT_SIGMA) -> Models:
-    """Read every model of a multi-model PDB or mmCIF file; the structure is that of the first.
+def read_models(path: str | Path, sigma: float = DEFAULT_SIGMA, *, ligands: LigandChoice = "auto") -> Models:
+    """Read every model of a multi-model PDB or mmCIF file; the structure is that of the first, nothing trimmed.
 
     Raises
     ------
@@ -71,13 +105,17 @@ def read_models(path: str | Path, sigma: float = DEFAULT_SIGMA) -> Models:
         As :func:`read_structure`, or if a model has other residues or atoms than the first.
     """
     path = Path(path)
-    models = _read_gemmi(path)
-    first, left_out = collect_residues(models[0])
+    parsed, document = _read_gemmi(path)
+    partitions: dict = {}
+    first, left_out = collect_residues(parsed[0], ligands, partitions)
     structure = structure_of_residues(path.name, first, left_out, sigma)
+    confidence = read_confidence(parsed, document, path.name, first)
+    if confidence is not None:
+        structure = with_confidence(structure, confidence)
     signatures = [residue.signature for residue in first]
     residue_frames, atom_frames = [structure.residue_positions], [structure.atoms.positions]
-    for number, model in enumerate(models[1:], start=2):
-        residues, _ = collect_residues(model)
+    for number, model in enumerate(list(parsed)[1:], start=2):
+        residues, _ = collect_residues(model, ligands, partitions)
         _check_same_residues(path, number, [residue.signature for residue in residues], signatures)
         residue_frames.append(anchor_positions(residues))
         atom_frames.append(atom_positions(residues))
@@ -85,16 +123,20 @@ def read_models(path: str | Path, sigma: float = DEFAULT_SIGMA) -> Models:
 
 
 def structure_of_residues(
-    source: str, residues: list[PolymerResidue], left_out: LeftOut, sigma: float = DEFAULT_SIGMA
+    source: str,
+    residues: list[KeptResidue],
+    left_out: LeftOut,
+    sigma: float = DEFAULT_SIGMA,
+    source_rows: Int[np.ndarray, " residue"] | None = None,
 ) -> Structure:
-    """Make the :class:`Structure` of collected residues with its notes.
+    """Make the :class:`Structure` of collected residues with its notes; chains break where rows were left out.
 
     Raises
     ------
     InputError
         If there is no residue, or a coordinate is not finite.
     """
-    if not residues:
+    if all(residue.kind == "ligand" for residue in residues):
         found = left_out.describe() or "no atoms"
         if left_out.without_anchor:
             found = f"residues without a Cα or C1′ atom: {len(left_out.without_anchor)}"
@@ -108,22 +150,26 @@ def structure_of_residues(
         raise InputError(
             f"{source}: residue {structure.label(row)} has a coordinate that is not a number; correct the file."
         )
+    if source_rows is not None:
+        follows = np.diff(source_rows) == 1
+        structure = replace(structure, bonded=structure.bonded & follows, source_rows=source_rows)
     return replace(structure, notes=(*structure.notes, *gap_notes(structure)))
 
 
-def _read_gemmi(path: Path) -> list[gemmi.Model]:
-    """Models of a file with entity types assigned."""
+def _read_gemmi(path: Path) -> tuple[gemmi.Structure, gemmi.cif.Document]:
+    """Models of a file with entity types assigned, and the mmCIF document it came from (empty for PDB)."""
     if not path.is_file():
         raise InputError(f"{path} does not exist or is not a file; a PDB or mmCIF file is expected.")
+    document = gemmi.cif.Document()
     try:
-        parsed = gemmi.read_structure(str(path), format=gemmi.CoorFormat.Detect)
+        parsed = gemmi.read_structure(str(path), format=gemmi.CoorFormat.Detect, save_doc=document)
         parsed.setup_entities()
     except (RuntimeError, ValueError, OSError, IndexError) as error:
         reason = " ".join(str(error).split())
         raise InputError(f"{path} cannot be read as PDB or mmCIF ({reason}); export it again.") from error
     if not len(parsed):
         raise InputError(f"{path} has no atoms; a PDB or mmCIF file with coordinates is expected.")
-    return list(parsed)
+    return parsed, document
 
 
 def _check_same_residues(path: Path, number: int, found: list[tuple], expected: list[tuple]) -> None:

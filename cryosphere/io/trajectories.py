@@ -18,6 +18,7 @@ from jaxtyping import Float, Int
 
 from cryosphere.errors import InputError
 from cryosphere.io.atomic import atomic_output, check_output
+from cryosphere.io.confidence import read_confidence, with_confidence
 from cryosphere.io.polymers import collect_residues
 from cryosphere.io.structures import DEFAULT_SIGMA, Models, structure_of_residues, write_models
 from cryosphere.records import Structure
@@ -73,6 +74,9 @@ def read_trajectory(
     atoms.setup_entities()
     residues, left_out = collect_residues(atoms[0])
     structure = structure_of_residues(topology.name, residues, left_out, sigma)
+    confidence = read_confidence(atoms, None, topology.name, residues)
+    if confidence is not None:
+        structure = with_confidence(structure, confidence)
     atom_rows = np.array([atom.serial for residue in residues for atom in residue.atoms])
     positions = np.concatenate(list(_frames(trajectory, topology, n_atoms, atom_rows, stride)))
     anchor_serials = np.array([residue.anchor.serial for residue in residues])

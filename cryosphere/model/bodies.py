@@ -30,11 +30,21 @@ class BodySegmentation(nn.Module):
         Of :func:`cryosphere.structure.contacts.contact_graph`.
     labels : int array of shape (residue,)
         Body of every residue at the start, -1 for none; numbers from 0 without gaps.
+    hosts : int array of shape (residue,), optional
+        Row whose weights every row has (:func:`cryosphere.structure.ligands.find_hosts`); by default its own.
     """
 
-    def __init__(self, graph: sparse.csr_array, labels: Int[np.ndarray, " residue"]) -> None:
+    def __init__(
+        self,
+        graph: sparse.csr_array,
+        labels: Int[np.ndarray, " residue"],
+        hosts: Int[np.ndarray, " residue"] | None = None,
+    ) -> None:
         super().__init__()
         self.graph = graph
+        self.hosts = np.arange(len(labels)) if hosts is None else hosts
+        self.has_guests = bool((self.hosts != np.arange(len(labels))).any())
+        self.register_buffer("host_rows", torch.tensor(self.hosts, dtype=torch.long), persistent=False)
         shares = torch.tensor(diffuse(graph, labels), dtype=torch.float32)
         self.logits = nn.Parameter(torch.log(shares + _NEAR))
         self.register_buffer("near", shares >= _NEAR)
@@ -65,7 +75,8 @@ class BodySegmentation(nn.Module):
         """Soft assignment; rows sum to 1, or to 0 outside."""
         lowest = torch.finfo(logits.dtype).min
         weights = torch.softmax((logits / _TEMPERATURE).masked_fill(~self.near, lowest), dim=1)
-        return weights.masked_fill(~self.near, 0.0)
+        weights = weights.masked_fill(~self.near, 0.0)
+        return weights[self.host_rows] if self.has_guests else weights
 
     def kl(self) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
         """Minus the log prior in nats (up to a constant), and 0 for the proportions that this kind has not."""

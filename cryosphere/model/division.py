@@ -12,7 +12,8 @@ from cryosphere.io.pae import read_predicted_error
 from cryosphere.model.bodies import BodySegmentation
 from cryosphere.model.segmentation import Segmentation, regions_of
 from cryosphere.records import Structure
-from cryosphere.structure.contacts import contact_graph, divide
+from cryosphere.structure.contacts import contact_graph, divide, divide_with_ligands
+from cryosphere.structure.ligands import find_hosts
 
 # One segment along the chain for so many residues, where the number is not given, within these bounds.
 _RESIDUES_PER_SEGMENT = 35
@@ -42,26 +43,32 @@ def make_segmentation(
     """
     if config.method == "chain":
         if config.n_segments == "auto" and not config.regions:
-            count = min(max(structure.n_residues // _RESIDUES_PER_SEGMENT, _FEWEST_SEGMENTS), _MOST_SEGMENTS)
-            config = config.model_copy(update={"n_segments": min(count, structure.n_residues)})
-        return Segmentation(structure.n_residues, regions_of(structure, config), config.temperature)
+            n_residues = structure.n_polymer_residues
+            count = min(max(n_residues // _RESIDUES_PER_SEGMENT, _FEWEST_SEGMENTS), _MOST_SEGMENTS)
+            config = config.model_copy(update={"n_segments": min(count, n_residues)})
+        regions = regions_of(structure, config)
+        return Segmentation(structure.n_residues, regions, config.temperature, find_hosts(structure))
     graph = contact_graph(structure.residue_positions, structure.bonded, _predicted_error(structure, config))
+    hosts = find_hosts(structure)
     if n_segments is not None:
-        segmentation = BodySegmentation(graph, np.arange(structure.n_residues) % n_segments)
+        segmentation = BodySegmentation(graph, np.arange(structure.n_residues) % n_segments, hosts)
         segmentation.logits.data = torch.zeros(structure.n_residues, n_segments)
         return segmentation
-    return BodySegmentation(graph, _first_labels(structure, config, graph))
+    return BodySegmentation(graph, _first_labels(structure, config, graph, hosts), hosts)
 
 
-def _first_labels(structure: Structure, config: SegmentsConfig, graph) -> Int[np.ndarray, " residue"]:
+def _first_labels(
+    structure: Structure, config: SegmentsConfig, graph, hosts: Int[np.ndarray, " residue"]
+) -> Int[np.ndarray, " residue"]:
     if not config.regions:
-        return divide(graph, _first_count(structure.n_residues, config), _least(structure.n_residues))
+        n_residues = structure.n_polymer_residues
+        return divide_with_ligands(graph, hosts, _first_count(n_residues, config), _least(n_residues))
     labels, taken = np.full(structure.n_residues, -1), 0
     for region in regions_of(structure, config):
         own = divide(graph[region.rows][:, region.rows], len(region.centres), 1)
         labels[region.rows] = own + taken
         taken += int(own.max()) + 1
-    return labels
+    return labels[hosts]
 
 
 def _first_count(n_residues: int, config: SegmentsConfig) -> int:
@@ -79,4 +86,4 @@ def _least(n_residues: int) -> int:
 
 
 def _predicted_error(structure: Structure, config: SegmentsConfig) -> Float[np.ndarray, "residue residue"] | None:
-    return None if config.pae_file is None else read_predicted_error(config.pae_file, structure.n_residues)
+    return None if config.pae_file is None else read_predicted_error(config.pae_file, structure)

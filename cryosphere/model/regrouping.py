@@ -97,7 +97,7 @@ def with_bodies(
     """
     segmentation = copy.deepcopy(model.segmentation)
     if labels is not None:
-        segmentation = BodySegmentation(segmentation.graph, labels)
+        segmentation = BodySegmentation(segmentation.graph, labels, segmentation.hosts)
     shape = Architecture(latent_dim, segmentation.n_segments)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(int(torch.randint(2**31, (1,), generator=generator)))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from cryosphere.config import RegionConfig, SegmentsConfig
@@ -35,7 +35,7 @@ def regions_of(structure: Structure, config: SegmentsConfig) -> list[Region]:
         ``starts`` do not fit.
     """
     if not config.regions:
-        rows = np.arange(structure.n_residues)
+        rows = np.arange(structure.n_polymer_residues)
         return [_tiled("", rows, config.n_segments, None, config.prior_std, "segments.n_segments")]
     regions, taken = [], np.zeros(structure.n_residues, dtype=bool)
     for number, wanted in enumerate(config.regions):
@@ -59,9 +59,10 @@ def regions_of(structure: Structure, config: SegmentsConfig) -> list[Region]:
 
 
 def _region_rows(structure: Structure, wanted: RegionConfig, key: str) -> np.ndarray:
-    rows = np.flatnonzero(structure.chain_ids == wanted.chain)
+    polymer_chains = structure.chain_ids[: structure.n_polymer_residues]
+    rows = np.flatnonzero(polymer_chains == wanted.chain)
     if len(rows) == 0:
-        chains = ", ".join(dict.fromkeys(structure.chain_ids.tolist()))
+        chains = ", ".join(dict.fromkeys(polymer_chains.tolist()))
         raise ConfigError(
             f"{key}.chain: chain {wanted.chain!r} is not in {structure.source}, which has chains {chains}."
         )
@@ -134,9 +135,17 @@ class Segmentation(nn.Module):
     regions : list of Region
     temperature : float
         τ, no unit.
+    hosts : int array of shape (residue,), optional
+        Row whose place in the chain every row has (ligands: what they touch); by default its own.
     """
 
-    def __init__(self, n_residues: int, regions: list[Region], temperature: float) -> None:
+    def __init__(
+        self,
+        n_residues: int,
+        regions: list[Region],
+        temperature: float,
+        hosts: Int[np.ndarray, " residue"] | None = None,
+    ) -> None:
         super().__init__()
         self.temperature = temperature
         local = torch.zeros(n_residues)
@@ -144,6 +153,8 @@ class Segmentation(nn.Module):
         for number, region in enumerate(regions):
             local[region.rows] = torch.arange(len(region.rows), dtype=torch.float32)
             residue_region[region.rows] = number
+        if hosts is not None:
+            local, residue_region = local[hosts], residue_region[hosts]
         counts = [len(region.centres) for region in regions]
         segment_region = torch.repeat_interleave(torch.arange(len(regions)), torch.tensor(counts))
         self.register_buffer("local_index", local)

@@ -21,7 +21,8 @@ from cryosphere.model.scores import ScoreFeatures
 from cryosphere.model.segmentation import Segmentation
 from cryosphere.physics.motions import move_residues
 from cryosphere.records import LossTerms, ParticleBatch, Structure
-from cryosphere.structure.contacts import contact_graph, divide
+from cryosphere.structure.contacts import contact_graph, divide_with_ligands
+from cryosphere.structure.ligands import find_hosts
 from cryosphere.structure.sites import scattering_centres
 
 # Room (Å) between the outermost residue of the nominal structure and the mask, for it to move into and for the CTF to
@@ -114,7 +115,8 @@ class CryoSphere(nn.Module):
         if model.encoder == "pixels":
             return PixelEncoder(self.box_size, self.pixel_size, self.mask_radius, model.encoder_layers, self.latent_dim)
         graph = contact_graph(self.structure.residue_positions, self.structure.bonded)
-        groups = divide(graph, _SCORE_GROUPS, max(1, self.structure.n_residues // (4 * _SCORE_GROUPS)))
+        least = max(1, self.structure.n_residues // (4 * _SCORE_GROUPS))
+        groups = divide_with_ligands(graph, find_hosts(self.structure), _SCORE_GROUPS, least)
         features = ScoreFeatures(self.renderer, self.nominal_sites, torch.from_numpy(groups))
         return ScoreEncoder(features, model.encoder_layers, self.latent_dim)
 
@@ -235,12 +237,14 @@ class CryoSphere(nn.Module):
         return losses.log_likelihood_ratio(*self.renderer.overlaps(self.renderer.prepare(batch, level), table))
 
     def geometry(self, positions: Float[Tensor, "batch residue 3"]) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
-        """Weighted continuity and clash terms (nats per image) of conformations."""
+        """Weighted continuity and clash terms (nats per image) of conformations; ligands move with a residue and touch
+        others, so that they do not clash."""
         config = self.config.loss
         clash = positions.new_zeros(())
         if config.clash > 0:
-            nominal = None if config.data == "correlation" else self.nominal_positions
-            clash = config.clash * losses.clash(positions, nominal)
+            chain = positions[:, : self.structure.n_polymer_residues]
+            nominal = None if config.data == "correlation" else self.nominal_positions[: chain.shape[1]]
+            clash = config.clash * losses.clash(chain, nominal)
         return config.continuity * losses.continuity(positions, self.bonds, self.bond_lengths), clash
 
     def kl_scales(self) -> tuple[float, float]:

@@ -56,7 +56,7 @@ def check_inputs(inputs: Inputs) -> None:
     if inputs.igg is not None:
         _read_igg(inputs)
     if inputs.atpase is not None:
-        match_residues(*(read_structure(path) for path in inputs.atpase))
+        match_residues(*(read_structure(path, ligands="none") for path in inputs.atpase))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,7 +86,7 @@ def _adk_closed(inputs: Inputs) -> Conformations:
 
 def _read_igg(inputs: Inputs) -> Structure:
     """PDB 1IGY, refused if the hinges' points are not where they are in its file."""
-    structure = read_structure(inputs.igg)
+    structure = read_structure(inputs.igg, ligands="none")
     for chain, point in (("B", _FIRST_POINT), ("D", _SECOND_POINT)):
         row = np.flatnonzero((structure.chain_ids == chain) & (structure.residue_numbers == 236))
         found = structure.residue_positions[row]
@@ -148,7 +148,9 @@ FAMILIES = {
     "adk-static": Family(make=_adk_closed, pixel_size={"small": 1.5, "full": 0.75}),
     "adk-mixture": Family(make=lambda inputs: _adk(2), pixel_size={"small": 1.5, "full": 0.75}),
     "atpase": Family(
-        make=lambda inputs: read_path(*inputs.atpase, 61), needs="atpase", pixel_size={"small": 3.0, "full": 1.5}
+        make=lambda inputs: read_path(*inputs.atpase, 61, ligands="none"),
+        needs="atpase",
+        pixel_size={"small": 3.0, "full": 1.5},
     ),
     "fab": Family(make=lambda inputs: _fab(inputs, -30, 30, 121), needs="igg", pixel_size=_IGG_PIXELS),
     "fab-turn": Family(

@@ -15,7 +15,6 @@ from jaxtyping import Float, Int
 from cryosphere.config import Config
 from cryosphere.config_files import read_config
 from cryosphere.errors import RunError
-from cryosphere.io.structures import read_structure
 from cryosphere.model.vae import Architecture, CryoSphere
 from cryosphere.particles.dataset import ParticleImages
 from cryosphere.particles.prepared import PreparedStack, StackOrder, open_prepared
@@ -24,7 +23,7 @@ from cryosphere.runs.checkpoints import load_checkpoint
 from cryosphere.runs.grid import MOST_GRID_DIMENSIONS, PosteriorGrid
 from cryosphere.runs.layout import RunLayout
 from cryosphere.runs.tables import load_posterior, load_table
-from cryosphere.structure.placement import place
+from cryosphere.structure.nominal import read_nominal
 
 _CHUNK = 512
 # What a run keeps of a checkpoint besides the weights.
@@ -322,5 +321,4 @@ def load_structure_copy(layout: RunLayout, config: Config, table: ParticleTable)
     path = layout.structure / config.structure.file.name
     if not path.is_file():
         raise RunError(f"{path}: missing; the run folder is incomplete.")
-    structure = read_structure(path, sigma=config.structure.sigma)
-    return place(structure, config.structure.origin, table.box_size, table.pixel_size)
+    return read_nominal(config.structure, table.box_size, table.pixel_size, path)

@@ -14,6 +14,7 @@ from cryosphere.errors import ConfigError
 from cryosphere.records import Structure
 from cryosphere.simulation.conformations import Conformations
 from cryosphere.simulation.matching import select_residues
+from cryosphere.structure.ligands import find_hosts
 
 
 @dataclass(frozen=True)
@@ -130,7 +131,7 @@ def hinge_conformations(structure: Structure, hinges: list[Hinge], n_states: int
     Returns
     -------
     Conformations
-        ``bodies`` are the residues that each combination of hinges moves.
+        ``bodies`` are the residues that each combination of hinges moves; ligands move with what they touch.
 
     Raises
     ------
@@ -140,6 +141,7 @@ def hinge_conformations(structure: Structure, hinges: list[Hinge], n_states: int
     if n_states < 2:
         raise ConfigError(f"--states is {n_states}: at least 2 are needed.")
     moving = np.array([select_residues(structure, hinge.moving) for hinge in hinges])
+    moving |= moving[:, find_hosts(structure)]
     for hinge, rows in zip(hinges, moving, strict=True):
         _check(hinge, structure, rows)
     angles = hinge_angles(hinges, n_states, seed)

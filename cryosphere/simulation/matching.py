@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
@@ -96,13 +97,21 @@ def take_residues(
         sigmas=structure.sigmas[rows],
         bonded=follows & structure.bonded[rows[:-1]],
         atoms=atoms,
+        plddt=None if structure.plddt is None else structure.plddt[rows],
+        source_rows=None if structure.source_rows is None else structure.source_rows[rows],
     )
 
 
 def _residue_keys(structure: Structure, with_chain: bool) -> list[tuple]:
     chains = structure.chain_ids if with_chain else [""] * structure.n_residues
     columns = (chains, structure.residue_numbers, structure.insertion_codes, structure.residue_names)
-    return [(str(c), int(n), str(i), str(name)) for c, n, i, name in zip(*columns, strict=True)]
+    seen: Counter = Counter()
+    keys = []
+    for chain, number, code, name in zip(*columns, strict=True):
+        residue = (str(chain), int(number), str(code), str(name))
+        keys.append((*residue, seen[residue]))  # parts of a large ligand have one name
+        seen[residue] += 1
+    return keys
 
 
 def match_residues(

@@ -11,6 +11,7 @@ from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
 
 from cryosphere.errors import ConfigError
+from cryosphere.io.ligands import LigandChoice
 from cryosphere.records import Structure
 from cryosphere.simulation.conformations import Conformations
 from cryosphere.simulation.frames import rmsd, superposition, trace_frames
@@ -31,7 +32,9 @@ class PathGeometry:
     end_to_end: float
 
 
-def read_path(first: Path, second: Path, n_states: int = 50, align: str = "all") -> Conformations:
+def read_path(
+    first: Path, second: Path, n_states: int = 50, align: str = "all", ligands: LigandChoice = "auto"
+) -> Conformations:
     """Read two conformations, superpose the second on the first, and make the path between them.
 
     Parameters
@@ -42,10 +45,12 @@ def read_path(first: Path, second: Path, n_states: int = 50, align: str = "all")
         As :func:`conformation_path`.
     align : str
         ``"all"`` (shared residues), ``"none"`` (frames as in the files), or residues of the first structure.
+    ligands : str
+        As :func:`cryosphere.io.structures.read_structure`.
     """
     from cryosphere.io.structures import read_structure
 
-    start, end = read_structure(first), read_structure(second)
+    start, end = (read_structure(path, ligands=ligands) for path in (first, second))
     if align == "none":
         return conformation_path(start, end, n_states)
     end, note = superpose_structure(end, start, None if align == "all" else align)

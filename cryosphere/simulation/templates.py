@@ -82,6 +82,8 @@ def _find_placements(structure: Structure) -> tuple[list[_Placement], list[str]]
     placements, unknown = [], []
     for residue, rows in enumerate(rows_of):
         present = {str(structure.atoms.names[row]): row for row in rows}
+        if structure.kinds[residue] == "ligand":
+            continue
         name = str(structure.residue_names[residue])
         template = templates.get(ALIASES.get(name, name))
         if template is None:

@@ -95,6 +95,18 @@ def divide(graph: sparse.csr_array, n_parts: int, least: int) -> Int[np.ndarray,
     return labels
 
 
+def divide_with_ligands(
+    graph: sparse.csr_array, hosts: Int[np.ndarray, " residue"], n_parts: int, least: int
+) -> Int[np.ndarray, " residue"]:
+    """:func:`divide` the polymer residues; ligands go with their hosts (``ligands.find_hosts``)."""
+    rows = np.flatnonzero(hosts == np.arange(len(hosts)))
+    if len(rows) == len(hosts):
+        return divide(graph, n_parts, least)
+    labels = np.empty(len(hosts), dtype=np.int64)
+    labels[rows] = divide(graph[rows][:, rows], n_parts, least)
+    return labels[hosts]
+
+
 def diffuse(
     graph: sparse.csr_array, labels: Int[np.ndarray, " residue"], steps: int = 3
 ) -> Float[np.ndarray, "residue part"]:

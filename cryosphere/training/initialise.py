@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from cryosphere.config import StructureConfig
 from cryosphere.config_files import template
 from cryosphere.io.atomic import atomic_output
 from cryosphere.io.particles import read_particles
-from cryosphere.io.structures import read_structure
 from cryosphere.particles.chosen import chosen_particles
-from cryosphere.structure.placement import place
+from cryosphere.structure.nominal import read_nominal
 
 
 def write_template(
@@ -44,12 +44,16 @@ def write_template(
     """
     table = read_particles(particles, datadir, path_map or {})
     table = chosen_particles(table, select=select, index_file=index_file, subset=subset)
-    nominal = place(read_structure(structure), "auto", table.box_size, table.pixel_size)
+    asked = {key: value for (section, key), value in (settings or {}).items() if section == "structure"}
+    nominal = read_nominal(StructureConfig(file=structure, **asked), table.box_size, table.pixel_size)
+    n_ligands = nominal.n_residues - nominal.n_polymer_residues
+    chains = dict.fromkeys(nominal.chain_ids[: nominal.n_polymer_residues].tolist())
     groups = len(table.optics_group_names)
     facts = [
         f"{table.n_particles} particles, box {table.box_size} px, {table.pixel_size:.4g} Å/px, "
         f"{groups} optics group{'s' if groups > 1 else ''}",
-        f"{nominal.n_residues} residues in chains {', '.join(dict.fromkeys(nominal.chain_ids.tolist()))}",
+        f"{nominal.n_polymer_residues} residues in chains {', '.join(chains)}"
+        + (f", {n_ligands} ligand Gaussian{'s' if n_ligands > 1 else ''}" if n_ligands else ""),
     ]
     folder = os.path.dirname(os.path.abspath(output))
 

@@ -16,7 +16,6 @@ from cryosphere.inference.posterior import ensure_posterior
 from cryosphere.io.atomic import atomic_output
 from cryosphere.io.folders import atomic_folder
 from cryosphere.io.particles import read_particles
-from cryosphere.io.structures import read_structure
 from cryosphere.model.vae import CryoSphere
 from cryosphere.particles.chosen import chosen_particles
 from cryosphere.particles.dataset import ParticleImages
@@ -26,7 +25,7 @@ from cryosphere.runs.checkpoints import input_fingerprint
 from cryosphere.runs.layout import RunLayout
 from cryosphere.runs.run import Run
 from cryosphere.runs.tables import read_metrics, save_table
-from cryosphere.structure.placement import place
+from cryosphere.structure.nominal import read_nominal
 from cryosphere.training.contrast import check_contrast
 from cryosphere.training.elbo import ElboTrainer, convergence
 from cryosphere.training.encoding import prepare_encoder
@@ -128,8 +127,7 @@ def load_inputs(config: Config) -> tuple[ParticleTable, Structure]:
         subset=config.particles.subset,
         pixel_size=config.particles.pixel_size,
     )
-    structure = read_structure(config.structure.file, sigma=config.structure.sigma)
-    return table, place(structure, config.structure.origin, table.box_size, table.pixel_size)
+    return table, read_nominal(config.structure, table.box_size, table.pixel_size)
 
 
 def _as_config(config: Config | Path | str | dict) -> Config:

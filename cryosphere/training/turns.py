@@ -17,7 +17,7 @@ from cryosphere.particles.dataset import ParticleImages
 from cryosphere.physics.motions import fit_rigid_motions, segment_centres
 from cryosphere.physics.rotations import rotmat_to_quat, rotvec_to_rotmat
 from cryosphere.records import SegmentMotions
-from cryosphere.structure.contacts import divide
+from cryosphere.structure.contacts import divide_with_ligands
 from cryosphere.training.imitation import learn_motions
 
 # Numbers of parts into which the structure is cut, each part then being tried.
@@ -121,7 +121,7 @@ def _parts(model: CryoSphere) -> list[tuple[Tensor, Tensor]]:
     graph, n_residues = model.segmentation.graph, model.structure.n_residues
     positions, found = model.nominal_positions.cpu().numpy(), {}
     for count in _PARTS:
-        labels = divide(graph, count, max(1, n_residues // 20))
+        labels = divide_with_ligands(graph, model.segmentation.hosts, count, max(1, n_residues // 20))
         for part in range(labels.max() + 1):
             inside = labels == part
             if _LEAST_PART <= inside.mean() <= _MOST_PART:

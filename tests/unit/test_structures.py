@@ -57,7 +57,7 @@ def plain_atoms(path):
 @pytest.mark.parametrize("name", REAL_FILES)
 def test_real_files(test_data, name):
     n_residues, chains = REAL_FILES[name]
-    structure = read_structure(test_data / name)
+    structure = read_structure(test_data / name, ligands="none", min_plddt=0)
     plain = plain_atoms(test_data / name)
     anchors = [atom for atom in plain if atom[4].strip('"') in ANCHORS]
     assert structure.n_residues == len(anchors) == n_residues
@@ -74,11 +74,11 @@ def test_real_files(test_data, name):
 
 def test_chain_breaks_of_real_files(test_data):
     """Kabat numbering jumps in 1IGY are no breaks; the residues missing from 7PBL are one."""
-    antibody = read_structure(test_data / "structures" / "1igy.pdb")
+    antibody = read_structure(test_data / "structures" / "1igy.pdb", ligands="none")
     ends = np.flatnonzero(antibody.chain_ids[1:] != antibody.chain_ids[:-1])
     np.testing.assert_array_equal(np.flatnonzero(~antibody.bonded), ends)
     assert "B/52A" in [antibody.label(row) for row in range(antibody.n_residues)]
-    complex_ = read_structure(test_data / "structures" / "pdb7pbl.pdb")
+    complex_ = read_structure(test_data / "structures" / "pdb7pbl.pdb", ligands="none")
     inside = np.flatnonzero(~complex_.bonded & (complex_.chain_ids[1:] == complex_.chain_ids[:-1]))
     assert [(complex_.label(row), complex_.label(row + 1)) for row in inside] == [("C/136", "C/141")]
     assert any("1 chain break, between C/136 and C/141" in note for note in complex_.notes)
@@ -91,7 +91,9 @@ def test_nucleic_acid(test_data):
     assert set(structure.residue_names[nucleic]) == {"DA", "DC", "DG", "DT"}
     assert structure.amplitudes[structure.residue_names == "DA"][0] == 162  # C10H12N5O5P
     assert "H" not in structure.atoms.elements
-    assert any("AGS" in note and "15439 hydrogen atoms" in note for note in structure.notes)
+    notes = " ".join(structure.notes)
+    # 15439 on the polymers, 3 × 14 on AGS and 3 × 12 on ADP.
+    assert "9 ligand residues (AGS, MG, ADP)" in notes and "15517 hydrogen atoms" in notes
 
 
 @pytest.mark.parametrize("name", RESIDUE_FORMULAS)
@@ -198,9 +200,12 @@ def test_what_is_left_out_is_counted(tmp_path):
         [pdb_line(97 + k, "O", "HOH", "A", f" {201 + k} ", 25.0 + 3 * k, record="HETATM") for k in range(2)],
     )
     structure = read_structure(path)
-    assert structure.residue_names.tolist() == ["ALA", "MSE", "ALA"]
+    assert structure.residue_names.tolist() == ["ALA", "MSE", "ALA", "CA"]
+    assert structure.kinds.tolist() == ["protein"] * 3 + ["ligand"] and structure.amplitudes[3] == 20
     assert structure.amplitudes[1] == 88  # C5H9NOSe
     notes = " ".join(structure.notes)
+    assert "1 ligand residue (CA) became 1 Gaussian" in notes and "left out 2 waters and 1 hydrogen atom" in notes
+    notes = " ".join(read_structure(path, ligands="none").notes)
     assert "2 waters and 1 ligand residue (CA) and 1 hydrogen atom" in notes
     assert "1 residue without a Cα or C1′ atom (A/3 ALA)" in notes
 
@@ -221,7 +226,7 @@ def test_mmcif_without_entities(test_data, tmp_path):
     bare = gemmi.cif.Document()
     bare.add_new_block("bare").set_mmcif_category("_atom_site", table)
     bare.write_file(str(tmp_path / "bare.cif"))
-    expected, found = read_structure(path), read_structure(tmp_path / "bare.cif")
+    expected, found = (read_structure(file, min_plddt=0) for file in (path, tmp_path / "bare.cif"))
     assert found.residue_names.tolist() == expected.residue_names.tolist()
     assert found.chain_ids.tolist() == expected.chain_ids.tolist()
     np.testing.assert_array_equal(found.residue_positions, expected.residue_positions)
