@@ -18,9 +18,10 @@ if TYPE_CHECKING:
     from cryosphere.evaluation.evaluate import evaluate
     from cryosphere.io.star import read_particles as load_particles
     from cryosphere.io.structures import read_structure as load_structure
+    from cryosphere.pipelines.checked_training import train
+    from cryosphere.preflight.check import check
     from cryosphere.runs.run import Run
     from cryosphere.simulation.particles import simulate
-    from cryosphere.training.train import train
 
 _SOURCES = {
     "Config": ("cryosphere.config", "Config"),
@@ -30,12 +31,13 @@ _SOURCES = {
     "Run": ("cryosphere.runs.run", "Run"),
     "RunError": ("cryosphere.errors", "RunError"),
     "analyze": ("cryosphere.analysis.analyze", "analyze"),
+    "check": ("cryosphere.preflight.check", "check"),
     "evaluate": ("cryosphere.evaluation.evaluate", "evaluate"),
     "load_particles": ("cryosphere.io.star", "read_particles"),
     "load_structure": ("cryosphere.io.structures", "read_structure"),
     "read_config": ("cryosphere.config_files", "read_config"),
     "simulate": ("cryosphere.simulation.particles", "simulate"),
-    "train": ("cryosphere.training.train", "train"),
+    "train": ("cryosphere.pipelines.checked_training", "train"),
 }
 
 __all__ = [
@@ -46,6 +48,7 @@ __all__ = [
     "Run",
     "RunError",
     "analyze",
+    "check",
     "evaluate",
     "load_particles",
     "load_structure",

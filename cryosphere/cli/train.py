@@ -21,6 +21,7 @@ import click
     is_flag=True,
     help="Train on two independent halves (rlnRandomSubset, else random), into half1 and half2, and compare.",
 )
+@click.option("--no-check", is_flag=True, help="Do not compare images and structure first (`cryosphere check`).")
 @click.option("--no-posterior", is_flag=True, help="Do not end with the posterior of every particle.")
 @click.option("--quiet", is_flag=True, help="No progress bar.")
 def command(
@@ -31,6 +32,7 @@ def command(
     device: str | None,
     overrides: tuple[str, ...],
     half_sets: bool,
+    no_check: bool,
     no_posterior: bool,
     quiet: bool,
 ) -> None:
@@ -47,12 +49,13 @@ def command(
     if half_sets and no_posterior:
         raise click.UsageError("--half-sets compares posteriors: leave --no-posterior out.")
     from cryosphere.config_files import read_config
-    from cryosphere.training.train import train
+    from cryosphere.pipelines.checked_training import train
 
     shared = {
         "resume": resume,
         "overwrite": overwrite,
         "device": device,
+        "check": not no_check,
         "show_progress": not quiet,
         "say": lambda sentence: click.echo(sentence, err=True),
     }

@@ -7,13 +7,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from jaxtyping import Complex, Float, Int
+from jaxtyping import Complex, Float
 from torch import Tensor
 
 from cryosphere.model.renderer import Level, PreparedImages, Renderer
 from cryosphere.particles.dataset import ParticleImages
 from cryosphere.physics.fourier import image_to_fourier
-from cryosphere.records import CTFParameters, ParticleBatch, ParticleTable, Structure
+from cryosphere.records import CTFParameters, ParticleTable, Structure
 
 # Images that are rendered at a time, and widths at which their Gaussians are cut.
 _BATCH, _WINDOW = 64, 3.5
@@ -158,7 +158,7 @@ class Comparison:
 
     def rendered(self, hypothesis: Hypothesis) -> Complex[Tensor, "image y half"]:
         """Half Fourier images of the renderings, with the structure's centre at the origin."""
-        return self._projected(hypothesis) * self._transferred(hypothesis)
+        return self._projected(hypothesis) * self.transferred(hypothesis)
 
     def _projected(self, hypothesis: Hypothesis) -> Tensor:
         size = hypothesis.scale / hypothesis.pixel_factor
@@ -174,7 +174,8 @@ class Comparison:
             self._projections[key] = torch.cat(parts)
         return self._projections[key]
 
-    def _transferred(self, hypothesis: Hypothesis) -> Tensor:
+    def transferred(self, hypothesis: Hypothesis) -> Float[Tensor, "image y half"]:
+        """CTF, whitening and band of every image."""
         key = (hypothesis.ctf, hypothesis.value, hypothesis.pixel_factor)
         if key not in self._transfers:
             renderer = self._renderer(hypothesis.pixel_factor)
@@ -187,18 +188,23 @@ class Comparison:
             self._transfers[key] = transfer.abs() if hypothesis.ctf == "flipped" else transfer
         return self._transfers[key]
 
-    def overlaps(self, hypothesis: Hypothesis, position: Float[np.ndarray, " 3"]) -> Overlaps:
-        """Compare every image with its rendering, with the structure's centre at a position (Å) in the model frame."""
-        rendered = self.rendered(hypothesis)
+    def placed(self, hypothesis: Hypothesis, position: Float[np.ndarray, " 3"]) -> Complex[Tensor, "image y half"]:
+        """:meth:`rendered` with the structure's centre at a position (Å) in the model frame."""
         place = torch.einsum("bij,j->bi", self.poses(hypothesis.pose)[:, :2], _vector(position))
         place = place + self.displacement(hypothesis.shift)
         angle = -2 * math.pi * (place[:, 0, None, None] * self.level.kx + place[:, 1, None, None] * self.level.ky)
-        moved = rendered * torch.polar(torch.ones_like(angle), angle)
+        return self.rendered(hypothesis) * torch.polar(torch.ones_like(angle), angle)
+
+    def overlaps(self, hypothesis: Hypothesis, position: Float[np.ndarray, " 3"]) -> Overlaps:
+        """Compare every image with its rendering, with the structure's centre at a position (Å)."""
+        moved = self.placed(hypothesis, position)
         overlap = (moved.conj() * self.images).real.flatten(1) @ self.one_hot
         power = moved.abs().square().flatten(1) @ self.one_hot
         return Overlaps((hypothesis.sign * overlap).double(), power.double())
 
-    def correlations(self, hypothesis: Hypothesis) -> tuple[Complex[Tensor, "image point"], Float[Tensor, "image point 3"]]:
+    def correlations(
+        self, hypothesis: Hypothesis
+    ) -> tuple[Complex[Tensor, "image point"], Float[Tensor, "image point 3"]]:
         """Fourier coefficients c of the images' correlation with the renderings, and their frequencies q (Å⁻¹).
 
         The inner product with the structure's centre at d is ``Σ Re c exp(2πi q·d)`` over images and points.

@@ -30,8 +30,11 @@ _VOLTAGES_KV = (100.0, 120.0, 200.0, 300.0)
 # Largest error of the pixel size that is looked for, and the share of the log-likelihood by which the molecule's size
 # may speak against it (another conformation changes its size too).
 _LARGEST_PIXEL_ERROR, _SIZE_TOLERANCE = 0.15, 0.1
-# Expected standard errors between right and exchanged poses from which their absence means something.
-_EXPECTED_FOR_NO_MATCH = 10.0
+# Expected standard errors between right and exchanged poses from which their absence means something, and the share
+# of them that must be missing.
+_EXPECTED_FOR_NO_MATCH, _MISSING = 10.0, 0.6
+# Standard errors from which a wrong defocus factor is worth more images.
+_SUSPICIOUS = 2.5
 POSES = ("given", "mirrored", "inverted", "both")
 SHIFTS = ("given", "negated", "pixels", "angstrom", "none", "swapped")
 COARSE_A, FINE_A = 12.0, 5.0
@@ -80,6 +83,8 @@ class Diagnosis:
         Å, to which poses and CTFs were compared.
     given, best : Reading
         As the inputs stand, and the simplest reading that no other one beats.
+    centre : array of shape (3,)
+        Where the structure's centre is, as given (Å).
     agreement : float
         Mean agreement of the images with the structure as given, in standard errors above 0.
     match, expected_match : float
@@ -94,12 +99,15 @@ class Diagnosis:
         Numbers that the words need.
     undecided : tuple of str
         Codes of what these inputs cannot tell.
+    open_questions : tuple of str
+        Other readings that these images neither prefer nor exclude.
     """
 
     n_images: int
     resolution: tuple[float, float]
     given: Reading
     best: Reading
+    centre: Float[np.ndarray, " 3"]
     agreement: float
     match: float
     expected_match: float
@@ -110,10 +118,12 @@ class Diagnosis:
     values: dict[str, float] = field(default_factory=dict)
     undecided: tuple[str, ...] = ()
 
+    open_questions: tuple[str, ...] = ()
+
     @property
     def decided(self) -> bool:
         """Whether more images would say no more."""
-        return not self.undecided
+        return not self.undecided and not self.open_questions
 
 
 def standard_errors(better: Float[np.ndarray, " image"], worse: Float[np.ndarray, " image"]) -> float:
@@ -206,22 +216,35 @@ def diagnose(comparison: Comparison) -> Diagnosis:
     coarse = _coarse_measurements(examination, given)
     resolution = (comparison.resolution, COARSE_A)
     if match < SIGNIFICANT:
-        faults = ("no match",) if expected > _EXPECTED_FOR_NO_MATCH else ()
+        absent = expected > _EXPECTED_FOR_NO_MATCH and match < (1 - _MISSING) * expected
+        faults = ("no match",) if absent else ()
         undecided = () if faults else ("match",)
-        values = {"match": match, "expected": expected}
         return Diagnosis(
-            len(given.nats), resolution, given, best, agreement, match, expected, hand, coarse, (), faults, values,
-            undecided,
-        )  # fmt: skip
+            n_images=len(given.nats),
+            resolution=resolution,
+            given=given,
+            best=best,
+            centre=comparison.centre,
+            agreement=agreement,
+            match=match,
+            expected_match=expected,
+            hand=hand,
+            coarse=coarse,
+            fine=(),
+            faults=faults,
+            undecided=undecided,
+        )
     faults = _coarse_faults(best, comparison)
     undecided = ("hand",) if hand < SIGNIFICANT else ()
     comparison.set_resolution(FINE_A)
-    fine, ctf_faults, values = _examine_ctf(comparison, best)
+    unsure = [shift for shift in examination.shifts() if _is_open(best, examination, shift)]
+    fine, ctf_faults, values, open_ctfs = _examine_ctf(comparison, best)
     return Diagnosis(
         n_images=len(given.nats),
         resolution=(resolution[0], comparison.resolution),
         given=given,
         best=best,
+        centre=comparison.centre,
         agreement=agreement,
         match=match,
         expected_match=expected,
@@ -231,7 +254,15 @@ def diagnose(comparison: Comparison) -> Diagnosis:
         faults=faults + ctf_faults,
         values=values,
         undecided=undecided,
+        open_questions=(*unsure, *open_ctfs),
     )
+
+
+def _is_open(best: Reading, examination: Examination, shift: str) -> bool:
+    if shift == best.hypothesis.shift:
+        return False
+    other = examination.read(replace(best.hypothesis, shift=shift))
+    return abs(standard_errors(best.nats, other.nats)) < SIGNIFICANT
 
 
 def _agreement(comparison: Comparison) -> float:
@@ -285,8 +316,8 @@ def _coarse_measurements(examination: Examination, given: Reading) -> tuple[Meas
 
 def _examine_ctf(
     comparison: Comparison, best: Reading
-) -> tuple[tuple[Measurement, ...], tuple[str, ...], dict[str, float]]:
-    """Measure other CTFs and pixel sizes with everything else as found, and name what is wrong with them."""
+) -> tuple[tuple[Measurement, ...], tuple[str, ...], dict[str, float], tuple[str, ...]]:
+    """Measure other CTFs and pixel sizes with everything else as found; name what is wrong, and what stays open."""
     examination = Examination(comparison)
 
     def read(**changes) -> Reading:
@@ -315,7 +346,18 @@ def _examine_ctf(
     rows = [_measure("as found so far", reference, reference)]
     rows += [_measure(name, reading, reference) for name, reading in names.items() if reading is not None]
     fault, values = _ctf_fault(reference, others, voltage, defocus, pixel)
-    return tuple(rows), (fault,) if fault else (), values
+    return tuple(rows), (fault,) if fault else (), values, _open_ctfs(reference, others, defocus) if not fault else ()
+
+
+def _open_ctfs(reference: Reading, others: dict[str, Reading], defocus: Reading) -> tuple[str, ...]:
+    """Readings of the CTF about which more images could say more."""
+    swapped = others.get("swapped")
+    found = {
+        "swapped": swapped is not None and abs(standard_errors(reference.nats, swapped.nats)) < SIGNIFICANT,
+        "defocus": abs(defocus.hypothesis.value - 1) > _DEFOCUS_TOLERANCE
+        and standard_errors(defocus.nats, reference.nats) > _SUSPICIOUS,
+    }
+    return tuple(name for name, is_open in found.items() if is_open)
 
 
 def _best_defocus(read) -> Reading:

@@ -25,12 +25,12 @@ from cryosphere.runs.layout import RunLayout
 from cryosphere.runs.run import Run
 from cryosphere.runs.tables import read_metrics, save_table
 from cryosphere.structure.placement import place
-from cryosphere.training.contrast import check_contrast
 from cryosphere.training.elbo import ElboTrainer, convergence
 from cryosphere.training.encoding import prepare_encoder
 from cryosphere.training.marginal import MarginalTrainer
 from cryosphere.training.trainer import Trainer
 
+Check = Callable[[Config, ParticleTable, Structure, Callable[[str], None]], None]
 # Under so many particles the user is told what to expect.
 _FEW_PARTICLES = 500
 
@@ -45,6 +45,7 @@ def train(
     posterior: bool = True,
     show_progress: bool = True,
     say: Callable[[str], None] = lambda sentence: None,
+    check: Check | None = None,
 ) -> Run:
     """Train a model and write the run folder.
 
@@ -67,6 +68,9 @@ def train(
         Progress bars on stderr.
     say : callable
         Receives each sentence meant for the user.
+    check : callable, optional
+        Called with configuration, particle table, placed structure and ``say`` before anything is made; refuses
+        inputs that do not belong together by an error (``preflight.check.quick_check``).
 
     Raises
     ------
@@ -80,6 +84,8 @@ def train(
     table, structure = load_inputs(config)
     for note in (*table.notes, *structure.notes):
         say(note)
+    if check is not None:
+        check(config, table, structure, say)
     fingerprint = input_fingerprint(table, config.structure.file)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.start_seed)
@@ -87,7 +93,6 @@ def train(
         model = CryoSphere(structure, table.n_particles, table.box_size, table.pixel_size, config, n_groups=n_groups)
     images = ParticleImages(table, model.mask_radius, config.particles.invert)
     model.to(chosen_device)
-    say(check_contrast(model, images, config.particles.invert))
     kind = MarginalTrainer if config.loss.objective == "marginal" else ElboTrainer
     trainer = kind(model, images, config, layout, fingerprint, show_progress)
     if isinstance(trainer, ElboTrainer):
