@@ -166,9 +166,8 @@ class Comparison:
         if key not in self._projections:
             parts = []
             for rotmat in self.poses(hypothesis.pose).split(_BATCH):
-                blank = torch.empty(len(rotmat), 0, 0)
-                unity = torch.ones(1, *self.level.kx.shape)
-                prepared = PreparedImages(blank, rotmat, unity.expand(len(rotmat), -1, -1), self.level)
+                unity = torch.ones(1, *self.level.kx.shape).expand(len(rotmat), -1, -1)
+                prepared = PreparedImages(unity, rotmat, unity, self.level)
                 positions = (size * self.sites).expand(len(rotmat), -1, -1)
                 parts.append(self.renderer.render_fourier(prepared, positions, _WINDOW))
             self._projections[key] = torch.cat(parts)

@@ -13,8 +13,8 @@ from cryosphere.preflight.comparison import Comparison, Hypothesis
 
 # Standard errors by which another reading must win, and by which alternatives are counted as excluded.
 SIGNIFICANT = 5.0
-# The structure must lie at least so far (Å) from where it fits best to be called off centre, and twice that far in
-# units of the resolution compared it is measured well.
+# The structure must lie at least so far (Å) from where it fits best to be called off centre: other conformations have
+# their centre a little elsewhere.
 LEAST_OFFSET_A = 5.0
 # Rms displacement (Å) between two readings of the shifts from which they can be told apart.
 _LEAST_DISPLACEMENT_A = 0.4
@@ -36,6 +36,7 @@ _EXPECTED_FOR_NO_MATCH, _MISSING = 10.0, 0.6
 # Standard errors from which a wrong defocus factor is worth more images.
 _SUSPICIOUS = 2.5
 POSES = ("given", "mirrored", "inverted", "both")
+_OTHER_HAND = {"given": "mirrored", "mirrored": "given", "inverted": "both", "both": "inverted"}
 SHIFTS = ("given", "negated", "pixels", "angstrom", "none", "swapped")
 COARSE_A, FINE_A = 12.0, 5.0
 
@@ -204,65 +205,61 @@ def diagnose(comparison: Comparison) -> Diagnosis:
     found, CTF and pixel size at 5 Å or as fine as the images go.
     """
     comparison.set_resolution(COARSE_A)
-    examination = Examination(comparison)
-    given = examination.read(Hypothesis(), comparison.centre)
-    agreement = _agreement(comparison)
-    best = examination.best()
-    exchanged = examination.read(replace(best.hypothesis, pose="permuted"))
-    match, expected = standard_errors(best.nats, exchanged.nats), examination.expected_match(best)
-    other_hand = {"given": "mirrored", "mirrored": "given", "inverted": "both", "both": "inverted"}
-    mirrored = examination.read(replace(best.hypothesis, pose=other_hand[best.hypothesis.pose]))
-    hand = standard_errors(best.nats, mirrored.nats)
-    coarse = _coarse_measurements(examination, given)
-    resolution = (comparison.resolution, COARSE_A)
-    if match < SIGNIFICANT:
-        absent = expected > _EXPECTED_FOR_NO_MATCH and match < (1 - _MISSING) * expected
-        faults = ("no match",) if absent else ()
-        undecided = () if faults else ("match",)
-        return Diagnosis(
-            n_images=len(given.nats),
-            resolution=resolution,
-            given=given,
-            best=best,
-            centre=comparison.centre,
-            agreement=agreement,
-            match=match,
-            expected_match=expected,
-            hand=hand,
-            coarse=coarse,
-            fine=(),
-            faults=faults,
-            undecided=undecided,
-        )
-    faults = _coarse_faults(best, comparison)
-    undecided = ("hand",) if hand < SIGNIFICANT else ()
+    found = _examine_poses(Examination(comparison))
+    if found.match < SIGNIFICANT:
+        return found
     comparison.set_resolution(FINE_A)
-    unsure = [shift for shift in examination.shifts() if _is_open(best, examination, shift)]
-    fine, ctf_faults, values, open_ctfs = _examine_ctf(comparison, best)
-    return Diagnosis(
-        n_images=len(given.nats),
-        resolution=(resolution[0], comparison.resolution),
-        given=given,
-        best=best,
-        centre=comparison.centre,
-        agreement=agreement,
-        match=match,
-        expected_match=expected,
-        hand=hand,
-        coarse=coarse,
+    fine, faults, values, still_open = _examine_ctf(comparison, found.best)
+    return replace(
+        found,
+        resolution=(found.resolution[0], comparison.resolution),
         fine=fine,
-        faults=faults + ctf_faults,
+        faults=found.faults + faults,
         values=values,
-        undecided=undecided,
-        open_questions=(*unsure, *open_ctfs),
+        open_questions=found.open_questions + still_open,
     )
 
 
-def _is_open(best: Reading, examination: Examination, shift: str) -> bool:
-    if shift == best.hypothesis.shift:
+def _examine_poses(examination: Examination) -> Diagnosis:
+    """All that poses, shifts, sign and place can be blamed for, and whether anything matches at all."""
+    comparison = examination.comparison
+    given = examination.read(Hypothesis(), comparison.centre)
+    best = examination.best()
+    placed = examination.read(best.hypothesis)
+    exchanged = examination.read(replace(best.hypothesis, pose="permuted"))
+    match, expected = standard_errors(placed.nats, exchanged.nats), examination.expected_match(best)
+    mirrored = examination.read(replace(best.hypothesis, pose=_OTHER_HAND[best.hypothesis.pose]))
+    hand = standard_errors(placed.nats, mirrored.nats)
+    if match >= SIGNIFICANT:
+        faults = _coarse_faults(best, comparison)
+        undecided = ("hand",) if hand < SIGNIFICANT else ()
+        unsure = tuple(shift for shift in examination.shifts() if _is_open(placed, examination, shift))
+    else:
+        absent = expected > _EXPECTED_FOR_NO_MATCH and match < (1 - _MISSING) * expected
+        faults, undecided, unsure = (("no match",), (), ()) if absent else ((), ("match",), ())
+    return Diagnosis(
+        n_images=len(given.nats),
+        resolution=(comparison.resolution, comparison.resolution),
+        given=given,
+        best=best,
+        centre=comparison.centre,
+        agreement=_agreement(comparison),
+        match=match,
+        expected_match=expected,
+        hand=hand,
+        coarse=_coarse_measurements(examination, given),
+        fine=(),
+        faults=faults,
+        undecided=undecided,
+        open_questions=unsure,
+    )
+
+
+def _is_open(placed: Reading, examination: Examination, shift: str) -> bool:
+    if shift == placed.hypothesis.shift:
         return False
-    other = examination.read(replace(best.hypothesis, shift=shift))
-    return abs(standard_errors(best.nats, other.nats)) < SIGNIFICANT
+    other = examination.read(replace(placed.hypothesis, shift=shift))
+    return abs(standard_errors(placed.nats, other.nats)) < SIGNIFICANT
 
 
 def _agreement(comparison: Comparison) -> float:

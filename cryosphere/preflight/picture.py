@@ -44,9 +44,9 @@ def draw(path: Path, comparison: Comparison, diagnosis: Diagnosis) -> None:
     rows = {"particles": best.sign * comparison.images * transfer}
     rows["structure as given"] = comparison.placed(Hypothesis(), comparison.centre) * transfer
     if diagnosis.faults and diagnosis.faults != ("no match",):
-        rows["structure, mended"] = comparison.placed(*_mended(diagnosis.best, diagnosis)) * transfer
+        rows["structure, mended"] = comparison.placed(*_mended(diagnosis.best)) * transfer
     size = comparison.level.size
-    figure = Figure(figsize=(1.5 * len(groups) + 0.4, 1.55 * len(rows) + 0.9), dpi=_DPI, layout="constrained")
+    figure = Figure(figsize=(1.5 * len(groups) + 0.4, 1.5 * len(rows) + 0.65), dpi=_DPI, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(len(rows), len(groups), squeeze=False)
     for line, (name, fourier) in zip(axes, rows.items(), strict=True):
@@ -63,7 +63,7 @@ def draw(path: Path, comparison: Comparison, diagnosis: Diagnosis) -> None:
     figure.savefig(path, metadata={"Software": None})
 
 
-def _mended(best: Reading, diagnosis: Diagnosis) -> tuple[Hypothesis, Float[np.ndarray, " 3"]]:
+def _mended(best: Reading) -> tuple[Hypothesis, Float[np.ndarray, " 3"]]:
     """The best reading, without the sign that the particles' row has taken."""
     hypothesis = best.hypothesis
     return Hypothesis(pose=hypothesis.pose, shift=hypothesis.shift), best.position
