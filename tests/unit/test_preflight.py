@@ -248,7 +248,7 @@ def test_the_command_prints_and_exits_by_what_it_found(folder, tmp_path):
 
 def test_training_refuses_what_is_certainly_pointless_and_warns_of_the_rest(folder, tmp_path):
     values = parse_config(star(folder, tmp_path, inverted), tmp_path)
-    with pytest.raises(ConfigError, match="inverse rotations.*--no-check trains all the same"):
+    with pytest.raises(ConfigError, match=r"inverse rotations.*--no-check trains all the same"):
         train(values, tmp_path / "run", show_progress=False)
     assert not (tmp_path / "run").exists()
     (tmp_path / "other").mkdir()
