@@ -88,7 +88,7 @@ def _is_certain(diagnosis: Diagnosis) -> bool:
     difference = diagnosis.best.nats - diagnosis.given.nats
     error = difference.std() / np.sqrt(len(difference))
     gain = float(difference.mean())
-    return gain > _CERTAIN * error and gain > _CERTAIN_SHARE * diagnosis.best.mean
+    return bool(gain > _CERTAIN * error and gain > _CERTAIN_SHARE * diagnosis.best.mean)
 
 
 def _words(

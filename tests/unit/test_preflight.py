@@ -36,11 +36,11 @@ PIXEL_SIZE, BOX_SIZE = 2.5, 40
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
-    """240 images of adenylate kinase between closed and open; the nominal structure is the closed end."""
+    """160 images of adenylate kinase between closed and open; the nominal structure is the closed end."""
     out = tmp_path_factory.mktemp("preflight") / "set"
     conformations = read_path(shipped_path("adk/closed.cif"), shipped_path("adk/open.cif"), 6, align="none")
     settings = SimulationSettings(
-        n_particles=240,
+        n_particles=160,
         box_size=BOX_SIZE,
         pixel_size=PIXEL_SIZE,
         snr=0.5,
@@ -110,7 +110,7 @@ STAR_FAULTS = {
     "shifts angstrom": (scaled(SHIFTS, PIXEL_SIZE), "Divide rlnOriginXAngst"),
     "shifts swapped": (exchanged(*SHIFTS), "Exchange rlnOriginXAngst"),
     "U and V": (exchanged("rlnDefocusU", "rlnDefocusV"), "Exchange rlnDefocusU and rlnDefocusV"),
-    "pixel size": (scaled(["rlnImagePixelSize"], 1.05), "pixel size is about 2.5"),
+    "pixel size": (scaled(["rlnImagePixelSize"], 1.05), r"pixel size is about 2\.(49|50)"),
     "voltage": (scaled(["rlnVoltage"], 1.5), "Set rlnVoltage to 200"),
     "no match": (shuffled, "Rows and images do not belong together"),
 }
@@ -176,7 +176,7 @@ def test_two_faults_at_once_are_both_named(folder, tmp_path):
 
 
 def test_pure_noise_is_undecided_not_wrong(folder, tmp_path):
-    noise = np.random.default_rng(1).normal(size=(240, BOX_SIZE, BOX_SIZE)).astype(np.float32)
+    noise = np.random.default_rng(1).normal(size=(160, BOX_SIZE, BOX_SIZE)).astype(np.float32)
     (tmp_path / "particles.star").write_text((folder / "particles.star").read_text())
     with mrcfile.new(tmp_path / "particles.mrcs") as mrc:
         mrc.set_data(noise)
@@ -191,7 +191,7 @@ def test_pure_noise_is_undecided_not_wrong(folder, tmp_path):
 def test_unusable_images_are_a_fault_of_their_own(folder, tmp_path):
     (tmp_path / "particles.star").write_text((folder / "particles.star").read_text())
     with mrcfile.new(tmp_path / "particles.mrcs") as mrc:
-        mrc.set_data(np.zeros((240, BOX_SIZE, BOX_SIZE), np.float32))
+        mrc.set_data(np.zeros((160, BOX_SIZE, BOX_SIZE), np.float32))
         mrc.set_image_stack()
         mrc.voxel_size = PIXEL_SIZE
     report = check(configuration(tmp_path / "particles.star", folder / "nominal.cif"))
@@ -203,7 +203,7 @@ def test_facts_are_those_of_the_files(folder):
     blocks = starfile.read(folder / "particles.star")
     particles = blocks["particles"]
     facts = check(configuration(folder / "particles.star", folder / "nominal.cif")).as_dict()["facts"]
-    assert facts["particles"]["n_particles"] == len(particles) == 240
+    assert facts["particles"]["n_particles"] == len(particles) == 160
     assert facts["optics groups"]["voltage_kv"] == [200.0]
     length = np.hypot(particles["rlnOriginXAngst"], particles["rlnOriginYAngst"])
     assert facts["shifts"]["rms"] == pytest.approx(np.sqrt((length**2).mean()), rel=1e-5)
@@ -212,7 +212,7 @@ def test_facts_are_those_of_the_files(folder):
     assert facts["defocus"]["astigmatism_median"] == pytest.approx(difference.median(), rel=1e-5)
     assert facts["resolution limits"]["nyquist"] == 2 * PIXEL_SIZE
     with mrcfile.open(folder / "particles.mrcs") as mrc:
-        std = np.median(mrc.data[np.linspace(0, 239, 200).astype(int)].std((1, 2)))
+        std = np.median(mrc.data[:].std((1, 2)))
     assert facts["sampled images"]["std"][1] == pytest.approx(std, rel=1e-4)
 
 
@@ -262,15 +262,15 @@ def test_training_refuses_what_is_certainly_pointless_and_warns_of_the_rest(fold
 
 def test_more_images_are_compared_only_where_few_leave_something_open(folder, monkeypatch):
     values = configuration(folder / "particles.star", folder / "nominal.cif")
-    monkeypatch.setattr(checking, "_FEW", 150)
-    assert check(values).diagnosis.n_images == 150
+    monkeypatch.setattr(checking, "_FEW", 120)
+    assert check(values).diagnosis.n_images == 120
     monkeypatch.setattr(checking, "_FEW", 3)
-    assert check(values).diagnosis.n_images == 240
+    assert check(values).diagnosis.n_images == 160
 
 
 def test_taking_rows_keeps_what_belongs_to_groups(folder):
     table, _ = load_inputs(parse_config(configuration(folder / "particles.star", folder / "nominal.cif"), folder))
-    table = replace(table, group_beam_tilt=np.ones((240, 2)), half_set=np.arange(240) % 2 + 1)
+    table = replace(table, group_beam_tilt=np.ones((160, 2)), half_set=np.arange(160) % 2 + 1)
     taken = take_rows(table, np.array([3, 5]))
-    assert taken.n_particles == 2 and taken.group_beam_tilt.shape == (240, 2) and taken.half_set.tolist() == [2, 2]
+    assert taken.n_particles == 2 and taken.group_beam_tilt.shape == (160, 2) and taken.half_set.tolist() == [2, 2]
     np.testing.assert_array_equal(taken.rotmat, table.rotmat[[3, 5]])
