@@ -19,9 +19,10 @@ if TYPE_CHECKING:
     from cryosphere.io.particles import read_particles as load_particles
     from cryosphere.io.structures import read_structure as load_structure
     from cryosphere.particles.chosen import chosen_particles as choose_particles
+    from cryosphere.pipelines.checked_training import train
+    from cryosphere.preflight.check import check
     from cryosphere.runs.run import Run
     from cryosphere.simulation.particles import simulate
-    from cryosphere.training.train import train
 
 _SOURCES = {
     "Config": ("cryosphere.config", "Config"),
@@ -31,13 +32,14 @@ _SOURCES = {
     "Run": ("cryosphere.runs.run", "Run"),
     "RunError": ("cryosphere.errors", "RunError"),
     "analyze": ("cryosphere.analysis.analyze", "analyze"),
+    "check": ("cryosphere.preflight.check", "check"),
     "choose_particles": ("cryosphere.particles.chosen", "chosen_particles"),
     "evaluate": ("cryosphere.evaluation.evaluate", "evaluate"),
     "load_particles": ("cryosphere.io.particles", "read_particles"),
     "load_structure": ("cryosphere.io.structures", "read_structure"),
     "read_config": ("cryosphere.config_files", "read_config"),
     "simulate": ("cryosphere.simulation.particles", "simulate"),
-    "train": ("cryosphere.training.train", "train"),
+    "train": ("cryosphere.pipelines.checked_training", "train"),
 }
 
 __all__ = [
@@ -48,6 +50,7 @@ __all__ = [
     "Run",
     "RunError",
     "analyze",
+    "check",
     "choose_particles",
     "evaluate",
     "load_particles",

@@ -18,6 +18,7 @@ os.environ.setdefault("GOMP_SPINCOUNT", "2000")
 _COMMANDS = {
     "demo": "the whole method on adenylate kinase, from nothing, in minutes",
     "init": "write a commented configuration for your particles and structure",
+    "check": "whether particles, CTF, poses and structure belong together",
     "simulate": "particle sets with known truth",
     "train": "learn segments and motions from particle images",
     "analyze": "latent space, traversals, RMSF, segments: tables and plots",
@@ -61,6 +62,7 @@ def main(debug: bool) -> None:
     \b
     Try it:          cryosphere demo -o demo
     On your data:    cryosphere init particles.star model.cif -o config.yaml
+                     cryosphere check config.yaml
                      cryosphere train config.yaml -o run1
                      cryosphere analyze run1
     """

@@ -33,6 +33,7 @@ from cryosphere.cli.paths import path_map_option
     is_flag=True,
     help="Train on two independent halves (of the refinement, else random), into half1 and half2, and compare.",
 )
+@click.option("--no-check", is_flag=True, help="Do not compare images and structure first (`cryosphere check`).")
 @click.option("--no-posterior", is_flag=True, help="Do not end with the posterior of every particle.")
 @click.option("--quiet", is_flag=True, help="No progress bar.")
 def command(
@@ -48,6 +49,7 @@ def command(
     datadir: Path | None,
     path_map: dict[str, str],
     half_sets: bool,
+    no_check: bool,
     no_posterior: bool,
     quiet: bool,
 ) -> None:
@@ -69,7 +71,7 @@ def command(
     if half_sets and no_posterior:
         raise click.UsageError("--half-sets compares posteriors: leave --no-posterior out.")
     from cryosphere.config_files import read_config
-    from cryosphere.training.train import train
+    from cryosphere.pipelines.checked_training import train
 
     overrides = (*choosing_overrides(select, index_file, subset), *overrides)
     if datadir is not None:
@@ -81,6 +83,7 @@ def command(
         "resume": resume,
         "overwrite": overwrite,
         "device": device,
+        "check": not no_check,
         "show_progress": not quiet,
         "say": lambda sentence: click.echo(sentence, err=True),
     }

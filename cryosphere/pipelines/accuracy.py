@@ -27,11 +27,11 @@ from cryosphere.io.atomic import atomic_output
 from cryosphere.pipelines.accuracy_cells import CELLS, SIZES, Cell, cell_settings, missing_input
 from cryosphere.pipelines.accuracy_families import FAMILIES, Inputs, check_inputs
 from cryosphere.pipelines.accuracy_table import as_records, judge, measure, write_table
+from cryosphere.pipelines.checked_training import train
 from cryosphere.runs.run import Run
 from cryosphere.simulation.conformations import Conformations
 from cryosphere.simulation.particles import NOMINAL, STAR, TRUTH, simulate
 from cryosphere.simulation.progress import ProgressBars
-from cryosphere.training.train import train
 
 PROGRAM = "cryosphere benchmark accuracy"
 CELL, RESULT, RESULTS, PICTURE = "cell.json", "result.json", "results.json", "accuracy.png"

@@ -19,6 +19,7 @@ from cryosphere.export.ensemble import export_ensemble
 from cryosphere.export.selection import select_traversal
 from cryosphere.export.volumes import export_volumes
 from cryosphere.io.atomic import atomic_output
+from cryosphere.pipelines.checked_training import train
 from cryosphere.runs.run import Run
 from cryosphere.simulation.acquisition import SimulationSettings
 from cryosphere.simulation.particles import SimulationSummary, simulate
@@ -26,7 +27,6 @@ from cryosphere.simulation.paths import read_path
 from cryosphere.simulation.progress import ProgressBars
 from cryosphere.simulation.shipped_data import shipped_path
 from cryosphere.training.initialise import write_template
-from cryosphere.training.train import train
 
 MARKER = "cryosphere-demo.txt"
 N_STATES = 50

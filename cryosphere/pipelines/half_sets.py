@@ -15,8 +15,8 @@ from cryosphere.errors import RunError
 from cryosphere.evaluation.bodies import merge_segments, rand_index
 from cryosphere.inference.ensemble import hard_segments, spread_rows
 from cryosphere.io.atomic import atomic_output
+from cryosphere.pipelines.checked_training import train
 from cryosphere.runs.run import Run
-from cryosphere.training.train import train
 
 HALVES = ("half1", "half2")
 RESULT = "half_sets.json"
@@ -85,6 +85,7 @@ def train_half_sets(
     device: str | None = None,
     show_progress: bool = True,
     say: Callable[[str], None] = lambda sentence: None,
+    check: bool = True,
 ) -> HalfSetAgreement:
     """Train a model on each half of the images, from different weights, and compare what they say of every particle.
 
@@ -93,7 +94,7 @@ def train_half_sets(
     config : Config
     folder : Path
         Gets the run folders ``half1`` and ``half2`` and ``half_sets.json``.
-    resume, overwrite, device, show_progress, say
+    resume, overwrite, device, show_progress, say, check
         As for ``train``; a half that is done is trained no more on ``resume``.
 
     Raises
@@ -122,6 +123,7 @@ def train_half_sets(
                 show_progress=show_progress,
                 say=say,
                 stack_of=folder / HALVES[0],
+                check=check,
             )
         )
     agreement = compare_half_sets(*runs)

@@ -26,12 +26,12 @@ from cryosphere.runs.layout import RunLayout
 from cryosphere.runs.run import Run
 from cryosphere.runs.tables import read_metrics, save_table
 from cryosphere.structure.nominal import read_nominal
-from cryosphere.training.contrast import check_contrast
 from cryosphere.training.elbo import ElboTrainer, convergence
 from cryosphere.training.encoding import prepare_encoder
 from cryosphere.training.marginal import MarginalTrainer
 from cryosphere.training.trainer import Trainer
 
+Check = Callable[[Config, ParticleTable, Structure, Callable[[str], None]], None]
 # Under so many particles the user is told what to expect.
 _FEW_PARTICLES = 500
 
@@ -47,6 +47,7 @@ def train(
     show_progress: bool = True,
     say: Callable[[str], None] = lambda sentence: None,
     stack_of: Path | None = None,
+    check: Check | None = None,
 ) -> Run:
     """Train a model and write the run folder.
 
@@ -71,6 +72,9 @@ def train(
         Receives each sentence meant for the user.
     stack_of : Path, optional
         Folder of another run, whose prepared stack is linked instead of written again if it fits.
+    check : callable, optional
+        Called with configuration, particle table, placed structure and ``say`` before anything is made; refuses
+        inputs that do not belong together by an error (``preflight.check.quick_check``).
 
     Raises
     ------
@@ -84,6 +88,8 @@ def train(
     table, structure = load_inputs(config)
     for note in (*table.notes, *structure.notes):
         say(note)
+    if check is not None:
+        check(config, table, structure, say)
     fingerprint = input_fingerprint(table, config.structure.file)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.start_seed)
@@ -94,7 +100,6 @@ def train(
     if order is not None and open_prepared(layout.prepared, order) is None:
         order.check_disk(layout.prepared)  # said before hours of work, not after
     model.to(chosen_device)
-    say(check_contrast(model, images, config.particles.invert))
     kind = MarginalTrainer if config.loss.objective == "marginal" else ElboTrainer
     trainer = kind(model, images, config, layout, fingerprint, show_progress)
     if isinstance(trainer, ElboTrainer):

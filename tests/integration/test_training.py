@@ -22,6 +22,7 @@ from cryosphere.errors import ConfigError, InputError, RunError
 from cryosphere.inference.posterior import ensure_posterior
 from cryosphere.model.decoder import Decoder
 from cryosphere.particles.selection import split_held_out
+from cryosphere.pipelines.checked_training import train as checked_train
 from cryosphere.runs.checkpoints import load_checkpoint
 from cryosphere.runs.layout import RunLayout
 from cryosphere.runs.run import Run
@@ -217,12 +218,13 @@ def test_a_run_stopped_before_its_first_epoch_resumes_only_with_its_own_inputs(p
 
 def test_the_sign_of_the_images_is_detected(particle_set, tmp_path):
     said = []
-    train(configuration(particle_set), tmp_path / "run", posterior=False, show_progress=False, say=said.append)
+    values = configuration(particle_set)
+    checked_train(values, tmp_path / "run", posterior=False, show_progress=False, say=said.append)
     assert any(sentence.startswith("Contrast: the images agree") for sentence in said)
     wrong = configuration(particle_set)
     wrong["particles"]["invert"] = True
     with pytest.raises(ConfigError, match=r"particles\.invert: true gives .* dark .* set particles\.invert: false"):
-        train(wrong, tmp_path / "wrong", show_progress=False)
+        checked_train(wrong, tmp_path / "wrong", show_progress=False)
     assert not (tmp_path / "wrong").exists()
 
 
