@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from cryosphere.evaluation.evaluate import evaluate
     from cryosphere.io.star import read_particles as load_particles
     from cryosphere.io.structures import read_structure as load_structure
+    from cryosphere.pipelines.fit import fit
     from cryosphere.runs.run import Run
     from cryosphere.simulation.particles import simulate
     from cryosphere.training.train import train
@@ -31,6 +32,7 @@ _SOURCES = {
     "RunError": ("cryosphere.errors", "RunError"),
     "analyze": ("cryosphere.analysis.analyze", "analyze"),
     "evaluate": ("cryosphere.evaluation.evaluate", "evaluate"),
+    "fit": ("cryosphere.pipelines.fit", "fit"),
     "load_particles": ("cryosphere.io.star", "read_particles"),
     "load_structure": ("cryosphere.io.structures", "read_structure"),
     "read_config": ("cryosphere.config_files", "read_config"),
@@ -47,6 +49,7 @@ __all__ = [
     "RunError",
     "analyze",
     "evaluate",
+    "fit",
     "load_particles",
     "load_structure",
     "read_config",

@@ -124,9 +124,7 @@ def _resolution(frequency: np.ndarray, curve: np.ndarray, finest: float) -> floa
     return float(1 / (frequency[shell - 1] + step * (frequency[shell] - frequency[shell - 1])))
 
 
-def weighted_correlation(
-    first: Float[Tensor, "..."], second: Float[Tensor, "..."], mask: Float[Tensor, "..."]
-) -> float:
+def weighted_correlation(first: Float[Tensor, ...], second: Float[Tensor, ...], mask: Float[Tensor, ...]) -> float:
     """Pearson correlation with weights; 0 if either is constant."""
     weight = mask.double() / mask.double().sum().clamp_min(1e-30)
     first = first.double() - (weight * first).sum()

@@ -106,6 +106,11 @@ def mirror(volume: Float[Tensor, "z y x"]) -> Float[Tensor, "z y x"]:
     return torch.roll(flipped, 1, dims=0) if volume.shape[0] % 2 == 0 else flipped
 
 
+def mirrored_map(density: DensityMap) -> Float[np.ndarray, "z y x"]:
+    """The other hand of a map on its own grid."""
+    return mirror(torch.from_numpy(density.volume)).numpy()
+
+
 def resample(volume: Float[Tensor, "z y x"], size: int) -> Float[Tensor, "z2 y2 x2"]:
     """Bring a cube to another number of voxels by cropping or padding its Fourier transform; voxel n // 2 stays."""
     old = volume.shape[0]

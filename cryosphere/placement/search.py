@@ -23,7 +23,7 @@ from cryosphere.placement.poses import Placements, joined, uniform_rotations
 N_ROTATIONS = 4608
 # The resolution of the search is the diameter over this, so that the map is as smooth as the rotations are coarse.
 _FEATURES_PER_DIAMETER = 7.0
-_VOXELS_PER_RESOLUTION = 3.0
+_VOXELS_PER_RESOLUTION = 2.5
 _LARGEST_EDGE = 64
 _BATCH = 16
 # Density above this share of the map's highest counts when the search box is laid around it.
