@@ -46,7 +46,7 @@ def write_map(path: Path, structure: gemmi.Structure, resolution: float, pixel_s
     calculator.grid.spacegroup = gemmi.SpaceGroup("P 1")
     calculator.grid.set_size(size, size, size)
     calculator.d_min, calculator.blur = 2 * pixel_size, 8 * np.pi**2 * (0.225 * resolution) ** 2
-    calculator.put_model_density_on_grid(boxed)
+    calculator.add_model_density_to_grid(boxed)
     volume = calculator.grid.array.transpose(2, 1, 0).copy()
     volume += noise * volume.std() * np.random.default_rng(0).normal(size=volume.shape)
     with mrcfile.new(path, overwrite=True) as mrc:

@@ -33,6 +33,8 @@ _FINEST_A = 5.0
 SIGNIFICANT = 3.0
 # A placement in the file's own frame is kept unless another is better by so many standard errors.
 _KEEP_START = 1.0
+# Two places look the same if the map there correlates with itself so well (two chains of a structure: 0.6 to 0.8).
+_SYMMETRIC_CORRELATION = 0.9
 # An unclear placement of a lower correlation than this is no better than chance (other proteins reach 0.4 to 0.7).
 _CHANCE_CORRELATION = 0.5
 
@@ -258,27 +260,27 @@ def _count_equals(chosen: _Rated, rated: list[_Rated], grid: FittingMap, body: B
     pool = joined([chosen.placement, *(item.placement for item in same_hand)])
     kept, equivalent, alternatives = [0], 0, 0
     mask = mask_about(grid, chosen.placement.points(body.atoms)[0], body.atom_electrons)
+    volume = grid.low_passed(max(min(chosen.agreement.resolution, body.radius_of_gyration), 2.5 * grid.spacing))
     for row, item in enumerate(same_hand, start=1):
         if float(pool.distances(row, kept, body.radius_of_gyration).min()) < _SAME_PLACEMENT_A:
             continue
         if significance(chosen.agreement, item.agreement) >= SIGNIFICANT:
             continue
         kept.append(row)
-        symmetric = replace(chosen.agreement, correlation=_self_correlation(grid, chosen, item, mask))
-        if significance(chosen.agreement, symmetric) < SIGNIFICANT:
+        if _self_correlation(volume, grid, chosen, item, mask) >= _SYMMETRIC_CORRELATION:
             equivalent += 1
         else:
             alternatives += 1
     return equivalent, alternatives
 
 
-def _self_correlation(grid: FittingMap, first: _Rated, second: _Rated, mask: Tensor) -> float:
-    """Correlation of the map about one placement with the map about another, laid onto each other."""
+def _self_correlation(volume: Tensor, grid: FittingMap, first: _Rated, second: _Rated, mask: Tensor) -> float:
+    """Correlation of a smoothed map about one placement with that about another, laid onto each other."""
     rotmat = second.placement.rotmat[0] @ first.placement.rotmat[0].T
     inside = mask.nonzero()
     places = (inside.flip(1) - grid.size // 2) * grid.spacing
     moved = (places - first.placement.position) @ rotmat.T + second.placement.position
-    here, there = grid.volume[tuple(inside.T)], sample(grid.volume, moved[None], grid.spacing)[0]
+    here, there = volume[tuple(inside.T)], sample(volume, moved[None], grid.spacing)[0]
     return weighted_correlation(here, there, mask[tuple(inside.T)])
 
 
