@@ -81,8 +81,11 @@ def _atom_density(grid: FittingMap, points: Tensor, electrons: Tensor) -> Float[
 
 
 def significance(first: Agreement, second: Agreement) -> float:
-    """By how many standard errors one correlation is above another (Fisher's z of independent numbers)."""
-    count = max(min(first.n_independent, second.n_independent), 4.0)
+    """By how many standard errors one correlation is above another (Fisher's z).
+
+    The map has as many independent numbers as the better of the two explains.
+    """
+    count = max(first.n_independent, second.n_independent, 4.0)
     difference = math.atanh(min(first.correlation, 0.9999)) - math.atanh(min(second.correlation, 0.9999))
     return difference * math.sqrt((count - 3) / 2)
 

@@ -54,12 +54,6 @@ class FittingMap:
         return filtered(self.volume, torch.exp(-2 * (math.pi * sigma) ** 2 * squared_frequencies(self)))
 
 
-def box_centre(density: DensityMap) -> Float[np.ndarray, " 3"]:
-    """Place (x, y, z) of voxel n // 2 along every axis, in Å, in the map's frame."""
-    middle = np.array(density.volume.shape[::-1]) // 2
-    return density.origin + middle * density.pixel_size
-
-
 def prepare(density: DensityMap, source: str) -> FittingMap:
     """Make a map ready: solvent at zero, padded to a cube, brought to a grid that is quick to compute with.
 
@@ -79,7 +73,7 @@ def prepare(density: DensityMap, source: str) -> FittingMap:
     cube[_inner(volume.shape, edge)] = volume - _solvent(volume)
     length = edge * density.pixel_size
     size = min(edge, _LARGEST_EDGE, next_fast_len(math.ceil(length / _SMALLEST_SPACING), real=True))
-    return FittingMap(resample(torch.from_numpy(cube), size), length / size, box_centre(density))
+    return FittingMap(resample(torch.from_numpy(cube), size), length / size, density.box_centre)
 
 
 def on_grid_of(density: DensityMap, volume: Float[Tensor, "z y x"]) -> Float[np.ndarray, "z2 y2 x2"]:
@@ -108,7 +102,7 @@ def mirror(volume: Float[Tensor, "z y x"]) -> Float[Tensor, "z y x"]:
 
 def mirrored_map(density: DensityMap) -> Float[np.ndarray, "z y x"]:
     """The other hand of a map on its own grid."""
-    return mirror(torch.from_numpy(density.volume)).numpy()
+    return mirror(torch.tensor(density.volume)).numpy()
 
 
 def resample(volume: Float[Tensor, "z y x"], size: int) -> Float[Tensor, "z2 y2 x2"]:

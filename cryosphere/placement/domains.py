@@ -12,6 +12,7 @@ from scipy.spatial import cKDTree
 from torch import Tensor
 
 from cryosphere.physics.rotations import rotvec_to_rotmat
+from cryosphere.placement.ascent import climb
 from cryosphere.placement.body import Body
 from cryosphere.placement.density import FittingMap, sample
 from cryosphere.placement.poses import Placements
@@ -23,6 +24,9 @@ _REACH_WIDTHS = 4.0
 _RESIDUE_SIGMA_A = 2.0
 _COARSER = 2.5
 _N_STEPS = 120
+_STEP_PER_RESOLUTION = 0.1
+# Pairs of residues that overlap are looked for again after so many steps.
+_NEIGHBOUR_STEPS = 10
 
 
 @dataclass(frozen=True)
@@ -85,24 +89,21 @@ def _climb(grid, body, points, labels, bonded, level, centre, lever, start) -> T
     lengths = (points[bonds + 1] - points[bonds]).norm(dim=1)
     own = _overlap(points, weights, _pairs(points, width, labels, across=False), width) + weights.square().sum()
     met = sample(volume, points[None], grid.spacing)[0] @ weights
-    parameters = start.clone().requires_grad_()
-    optimiser = torch.optim.Adam([parameters], lr=1.0, betas=(0.8, 0.95))
-    for step in range(_N_STEPS):
+    unit = met.abs() / (own + _overlap(points, weights, _pairs(points, width, labels, across=True), width)).sqrt()
+    pairs = torch.empty(0, 2, dtype=torch.long)
+
+    def objective(parameters: Tensor, step: int) -> Float[Tensor, ""]:
+        nonlocal pairs
         motions = DomainMotions(rotvec_to_rotmat(parameters[:, :3] / lever), centre, parameters[:, 3:])
         moved = motions.moved(points, labels)
-        if step % 10 == 0:
+        if step % _NEIGHBOUR_STEPS == 0:
             pairs = _pairs(moved.detach(), width, labels, across=True)
-            unit = met.abs() / (own + _overlap(moved.detach(), weights, pairs, width)).sqrt() if step == 0 else unit
         norm = (own + _overlap(moved, weights, pairs, width)).sqrt()
         score = (sample(volume, moved[None], grid.spacing)[0] @ weights) / norm / unit
         stretched = (moved[bonds + 1] - moved[bonds]).norm(dim=1) - lengths
-        loss = _BOND_COST * stretched.square().sum() - score
-        optimiser.zero_grad()
-        loss.backward()
-        for group in optimiser.param_groups:
-            group["lr"] = 0.1 * level * 0.01 ** (step / _N_STEPS)
-        optimiser.step()
-    return parameters.detach()
+        return score - _BOND_COST * stretched.square().sum()
+
+    return climb(objective, start, _STEP_PER_RESOLUTION * level, _N_STEPS)
 
 
 def _pairs(points: Tensor, width: float, labels: np.ndarray, across: bool) -> Int[Tensor, "pair 2"]:

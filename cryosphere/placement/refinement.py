@@ -9,11 +9,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from cryosphere.physics.rotations import rotvec_to_rotmat
+from cryosphere.placement.ascent import climb
 from cryosphere.placement.density import sample
 from cryosphere.placement.poses import Placements
 
-_FIRST_RATE = 0.1
-_LAST_RATE = 1e-3
+_STEP_PER_RESOLUTION = 0.1
 
 
 def refine(
@@ -40,26 +40,24 @@ def refine(
         Structure about its centroid (Å), and its electrons.
     start : Placements
     resolution : float
-        Å; the first steps are a tenth of it, the last a thousandth.
+        Å; the first steps are a tenth of it, the last a thousandth of it.
     n_steps : int
     """
     lever = math.sqrt(float((weights * centred.square().sum(1)).sum() / weights.sum()))
     share = weights / weights.sum()
-    parameters = torch.zeros(len(start), 6, requires_grad=True)
-    optimiser = torch.optim.Adam([parameters], lr=1.0, betas=(0.8, 0.95))
-    for step in range(n_steps + 1):
+
+    def met(parameters: Tensor) -> Float[Tensor, " placement"]:
         rotmat, position = _moved(start, parameters, lever)
-        points = torch.einsum("bij,pj->bpi", rotmat, centred) + position[:, None]
-        score = sample(volume, points, spacing) @ share
-        if step == n_steps:
-            break
-        optimiser.zero_grad()
-        (-score.sum() / volume.max()).backward()
-        rate = resolution * _FIRST_RATE * (_LAST_RATE / _FIRST_RATE) ** (step / n_steps)
-        for group in optimiser.param_groups:
-            group["lr"] = rate
-        optimiser.step()
-    return Placements(rotmat.detach(), position.detach(), score.detach())
+        return sample(volume, torch.einsum("bij,pj->bpi", rotmat, centred) + position[:, None], spacing) @ share
+
+    scale = volume.max()
+    parameters = climb(
+        lambda values, step: met(values).sum() / scale,
+        torch.zeros(len(start), 6),
+        _STEP_PER_RESOLUTION * resolution,
+        n_steps,
+    )
+    return Placements(*_moved(start, parameters, lever), met(parameters))
 
 
 def _moved(start: Placements, parameters: Tensor, lever: float) -> tuple[Tensor, Tensor]:
