@@ -36,7 +36,8 @@ class Agreement:
     resolution : float
         Å where the FSC falls to 0.5, or where the grid ends if it does not; ``inf`` if it never reaches 0.5.
     n_independent : float
-        Independent numbers in the mask at that resolution, its volume times 4π/3 resolution⁻³.
+        Independent numbers that the correlation rests on: Fourier coefficients of the simulated density inside the
+        mask, counted by their power (participation number) and by the share of the box that the mask fills.
     """
 
     simulated: Float[Tensor, "z y x"]
@@ -60,11 +61,13 @@ def compare(grid: FittingMap, points: Float[Tensor, "atom 3"], electrons: Float[
     simulated = torch.fft.irfftn(model * transfer.clamp_min(0.0)[shells].float(), s=density.shape)
     curve = _fsc(masked, torch.fft.rfftn(density * mask), shells, size)
     frequency = np.arange(len(curve)) / (size * spacing)
-    resolution = _resolution(frequency, curve, 2 * spacing)
-    volume = float(mask.sum()) * spacing**3
-    n_independent = volume * 4 * math.pi / 3 / max(resolution, 2 * spacing) ** 3
     return Agreement(
-        simulated, weighted_correlation(grid.volume, simulated, mask), frequency, curve, resolution, n_independent
+        simulated=simulated,
+        correlation=weighted_correlation(grid.volume, simulated, mask),
+        frequency=frequency,
+        fsc=curve,
+        resolution=_resolution(frequency, curve, 2 * spacing),
+        n_independent=_participation(simulated, mask),
     )
 
 
@@ -83,7 +86,7 @@ def _atom_density(grid: FittingMap, points: Tensor, electrons: Tensor) -> Float[
 def significance(first: Agreement, second: Agreement) -> float:
     """By how many standard errors one correlation is above another (Fisher's z).
 
-    The map has as many independent numbers as the better of the two explains.
+    As many independent numbers are counted as the one that has more of them rests on.
     """
     count = max(first.n_independent, second.n_independent, 4.0)
     difference = math.atanh(min(first.correlation, 0.9999)) - math.atanh(min(second.correlation, 0.9999))
@@ -125,6 +128,14 @@ def _resolution(frequency: np.ndarray, curve: np.ndarray, finest: float) -> floa
         return math.inf
     step = (curve[shell - 1] - FSC_THRESHOLD) / (curve[shell - 1] - curve[shell])
     return float(1 / (frequency[shell - 1] + step * (frequency[shell] - frequency[shell - 1])))
+
+
+def _participation(volume: Tensor, mask: Tensor) -> float:
+    """(Σ power)² / Σ power² over the Fourier coefficients of what varies inside a mask, times the share it fills."""
+    share = mask.double().mean().clamp_min(1e-30)
+    varying = mask * (volume - (mask * volume).sum() / mask.sum().clamp_min(1e-30))
+    power = torch.fft.fftn(varying).abs().double() ** 2
+    return float(power.sum() ** 2 / (power**2).sum().clamp_min(1e-300) * share.clamp(max=1.0)) if power.any() else 0.0
 
 
 def weighted_correlation(first: Float[Tensor, ...], second: Float[Tensor, ...], mask: Float[Tensor, ...]) -> float:

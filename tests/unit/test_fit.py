@@ -26,7 +26,7 @@ ORIGIN = np.array([-54.0, -54.0, -54.0])
 def fewer_rotations():
     """A coarser search, which is enough for adenylate kinase in its map."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(search, "N_ROTATIONS", 800)
+        patch.setattr(search, "N_ROTATIONS", 500)
         patch.setattr(fitting, "_KEPT", 8)
         yield
 
@@ -100,8 +100,7 @@ def test_sentences_name_the_hand_the_resolution_and_the_motion(placed):
     result, _ = placed
     text = "\n".join(result.lines())
     assert "placed by search: rotation" in text and "the hand of the map is right" in text
-    assert f"loss.low_pass_resolution: {result.fit.low_pass_resolution}" in text
-    assert 6.0 < result.fit.low_pass_resolution < 12.0
+    assert result.fit.low_pass_resolution is None and "stays above 0.5 to 6.0 Å" in text  # a map without noise
 
 
 def test_mirrored_map_is_recognised_and_written_in_the_other_hand(closed, density, start, tmp_path):
@@ -150,7 +149,10 @@ def test_hand_that_cannot_be_told_is_said(closed, tmp_path):
     write_mrc(tmp_path / "map.mrc", blob, 6.0, (-72.0,) * 3)
     result = cryosphere.fit(shipped_path("adk/closed.cif"), tmp_path / "map.mrc", tmp_path / "placed.cif")
     assert result.fit.hand == "cannot tell" and not result.fit.is_mirrored
-    assert "the hand of the map cannot be told" in "\n".join(result.lines())
+    text = "\n".join(result.lines())
+    assert "the hand of the map cannot be told" in text
+    assert f"loss.low_pass_resolution: {result.fit.low_pass_resolution}" in text
+    assert 15.0 < result.fit.low_pass_resolution < 60.0
 
 
 def test_equivalent_places_of_a_symmetric_map_are_counted(closed, start, tmp_path):
