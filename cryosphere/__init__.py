@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from cryosphere.io.structures import read_structure as load_structure
     from cryosphere.particles.chosen import chosen_particles as choose_particles
     from cryosphere.pipelines.checked_training import train
+    from cryosphere.pipelines.fit import fit
     from cryosphere.preflight.check import check
     from cryosphere.runs.run import Run
     from cryosphere.simulation.particles import simulate
@@ -35,6 +36,7 @@ _SOURCES = {
     "check": ("cryosphere.preflight.check", "check"),
     "choose_particles": ("cryosphere.particles.chosen", "chosen_particles"),
     "evaluate": ("cryosphere.evaluation.evaluate", "evaluate"),
+    "fit": ("cryosphere.pipelines.fit", "fit"),
     "load_particles": ("cryosphere.io.particles", "read_particles"),
     "load_structure": ("cryosphere.io.structures", "read_structure"),
     "read_config": ("cryosphere.config_files", "read_config"),
@@ -53,6 +55,7 @@ __all__ = [
     "check",
     "choose_particles",
     "evaluate",
+    "fit",
     "load_particles",
     "load_structure",
     "read_config",

@@ -64,8 +64,10 @@ class StructureConfig(_Section):
     """The nominal structure and how it becomes Gaussians."""
 
     file: Path = Field(strict=False, description="PDB or mmCIF file (.gz too)")
-    origin: Literal["auto", "center", "corner"] = Field(
-        "auto", description="where coordinate 0 lies: box center or box corner; auto looks at the centroid"
+    origin: Literal["auto", "center", "corner"] | Annotated[list[float], Field(min_length=3, max_length=3)] = Field(
+        "auto",
+        description="where coordinate 0 lies: box center or box corner; auto looks at the centroid; or [x, y, z], "
+        "where the box center lies, Å (init --map takes it from a map)",
     )
     gaussian_at: Literal["centroid", "calpha"] = Field(
         "centroid", description="centre of each residue's Gaussian: of its atoms' electrons, or Cα (C1′)"

@@ -19,6 +19,7 @@ _COMMANDS = {
     "demo": "the whole method on adenylate kinase, from nothing, in minutes",
     "init": "write a commented configuration for your particles and structure",
     "check": "whether particles, CTF, poses and structure belong together",
+    "fit": "place a structure in a map, in the right hand",
     "simulate": "particle sets with known truth",
     "train": "learn segments and motions from particle images",
     "analyze": "latent space, traversals, RMSF, segments: tables and plots",

@@ -25,6 +25,12 @@ from cryosphere.cli.paths import path_map_option
 @click.option(
     "--ligands", type=click.Choice(["auto", "all", "none"]), help="Ligands that become Gaussians too (default auto)."
 )
+@click.option(
+    "--map",
+    "map_file",
+    type=click.Path(path_type=Path),
+    help="Map (MRC) in whose frame STRUCTURE lies, as cryosphere fit leaves it.",
+)
 @click.option("-o", "--output", type=click.Path(path_type=Path), default=Path("config.yaml"), show_default=True)
 @click.option("--overwrite", is_flag=True, help="Replace an existing configuration.")
 def command(
@@ -38,6 +44,7 @@ def command(
     min_plddt: float | None,
     assembly: str | None,
     ligands: str | None,
+    map_file: Path | None,
     output: Path,
     overwrite: bool,
 ) -> None:
@@ -50,6 +57,7 @@ def command(
               cryosphere init J24/cryosparc_P12_J24_001_particles.cs model.cif
               cryosphere init run_data.star model.cif --path-map /old/project=/new/project
               cryosphere init particles.star model.cif --select "rlnClassNumber == 1" -o config.yaml
+              cryosphere init particles.star placed.cif --map consensus.mrc -o config.yaml
     """
     from cryosphere.training.initialise import write_template
 
@@ -57,7 +65,7 @@ def command(
     asked = {"min_plddt": min_plddt, "assembly": assembly, "ligands": ligands}
     settings = {("structure", key): value for key, value in asked.items() if value is not None}
     for sentence in write_template(
-        particles, structure, datadir, output, overwrite, settings, path_map=path_map, **chosen
+        particles, structure, datadir, output, overwrite, settings, path_map=path_map, map_file=map_file, **chosen
     ):
         click.echo(sentence, err=True)
     click.echo(str(output))

@@ -65,6 +65,11 @@ class DensityMap:
     pixel_size: float
     origin: Float[np.ndarray, " 3"]
 
+    @property
+    def box_centre(self) -> Float[np.ndarray, " 3"]:
+        """Place (x, y, z) of voxel n // 2 along every axis, Å."""
+        return self.origin + np.array(self.volume.shape[::-1]) // 2 * self.pixel_size
+
 
 def read_header(path: str | Path) -> MRCHeader:
     """Read and check the header of an MRC file.

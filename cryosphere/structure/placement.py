@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Literal
 
@@ -15,7 +16,10 @@ ORIGINS = ("center", "corner", "auto")
 
 
 def place(
-    structure: Structure, origin: Literal["center", "corner", "auto"], box_size: int, pixel_size: float
+    structure: Structure,
+    origin: Literal["center", "corner", "auto"] | Sequence[float],
+    box_size: int,
+    pixel_size: float,
 ) -> Structure:
     """Move a structure to the model frame (Å, origin at voxel ``box_size // 2``) and note what was found.
 
@@ -23,10 +27,11 @@ def place(
     ----------
     structure : Structure
         In the frame of its file.
-    origin : str
+    origin : str or three floats
         Where the file has its origin: ``"center"`` of the box, so that the coordinates stay; ``"corner"``, so that
         the centre is at ``(box_size // 2) * pixel_size`` along each axis; ``"auto"`` takes whichever of the two
-        brings the amplitude-weighted centroid nearer to the centre of the box.
+        brings the amplitude-weighted centroid nearer to the centre of the box. Or where the box centre lies in the
+        file's frame, (x, y, z) in Å: the middle of the map that the structure was fitted into.
     box_size : int
         Pixels along the images.
     pixel_size : float
@@ -40,10 +45,12 @@ def place(
     Raises
     ------
     ConfigError
-        If ``origin`` is none of the three.
+        If ``origin`` is none of these.
     """
+    if not isinstance(origin, str):
+        return _place_at(structure, origin, box_size, pixel_size)
     if origin not in ORIGINS:
-        raise ConfigError(f"structure.origin is {origin!r}, expected one of {', '.join(ORIGINS)}.")
+        raise ConfigError(f"structure.origin is {origin!r}, expected one of {', '.join(ORIGINS)}, or [x, y, z].")
     box_centre = np.full(3, (box_size // 2) * pixel_size)
     notes = []
     if origin == "auto":
@@ -52,6 +59,15 @@ def place(
     placed = structure.translated(-box_centre) if origin == "corner" else structure
     notes += _fit_notes(placed, box_size, pixel_size)
     return replace(placed, notes=(*structure.notes, *notes))
+
+
+def _place_at(structure: Structure, centre: Sequence[float], box_size: int, pixel_size: float) -> Structure:
+    """Move a structure so that a point of its frame becomes the box centre."""
+    point = np.asarray(centre, dtype=np.float64)
+    if point.shape != (3,) or not np.isfinite(point).all():
+        raise ConfigError(f"structure.origin is {list(centre)}, expected three numbers (x, y, z in Å) or a word.")
+    placed = structure.translated(-point)
+    return replace(placed, notes=(*structure.notes, *_fit_notes(placed, box_size, pixel_size)))
 
 
 def _choose_origin(structure: Structure, box_centre: Float[np.ndarray, " 3"]) -> tuple[str, str]:

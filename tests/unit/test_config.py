@@ -68,6 +68,8 @@ def test_overrides_win_and_are_typed(tmp_path, inputs):
         ("training.learning_rate=.nan", "'training.learning_rate'"),
         ("model.preset=papr", "expected 'default' or 'paper', found 'papr'"),
         ("segments.regions=[{chane: A, n_segments: 2}]", "did you mean 'segments.regions.0.chain'"),
+        ("structure.origin=middle", "or 'auto', 'center' or 'corner', found 'middle'"),
+        ("structure.origin=[1, 2]", "'structure.origin': list should have at least 3 items"),
         ("epochs=3", "expected section.key=value"),
         ("particles.file=absent.star", "does not exist"),
     ],

@@ -89,3 +89,11 @@ def test_input_is_unchanged_and_notes_are_kept(test_data):
 def test_unknown_origin(corner_structure):
     with pytest.raises((ConfigError, TypeError)):
         place(corner_structure, "middle", 64, 1.5)
+
+
+def test_box_centre_given_by_coordinates(corner_structure):
+    placed = place(corner_structure, [48.0, 40.0, 50], 64, 1.5)
+    np.testing.assert_allclose(placed.residue_positions, corner_structure.residue_positions - [48.0, 40.0, 50.0])
+    np.testing.assert_array_equal(placed.frame_shift, [48.0, 40.0, 50.0])
+    with pytest.raises(ConfigError, match="three numbers"):
+        place(corner_structure, [48.0, 40.0], 64, 1.5)
