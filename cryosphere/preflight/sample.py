@@ -53,8 +53,10 @@ def take_rows(table: ParticleTable, rows: Int[np.ndarray, " row"]) -> ParticleTa
     return replace(table, **chosen)
 
 
-def measure_grey_values(table: ParticleTable, rows: Int[np.ndarray, " row"]) -> GreyValues:
-    """Read some images as they are and describe them; images that are not finite or constant are counted."""
+def measure_grey_values(
+    table: ParticleTable, rows: Int[np.ndarray, " row"]
+) -> tuple[GreyValues, Int[np.ndarray, " usable"]]:
+    """Read some images as they are and describe them; give the rows whose images are finite and not constant."""
     means, stds, usable, outliers, n_pixels = [], [], [], 0, 0
     for part in np.array_split(rows, max(1, len(rows) // 64)):
         images = read_images(table.stack_paths, table.stack_index[part], table.image_index[part]).astype(np.float64)
@@ -68,7 +70,7 @@ def measure_grey_values(table: ParticleTable, rows: Int[np.ndarray, " row"]) -> 
         outliers += int((deviation > _OUTLIER * std[fine][:, None, None]).sum())
         n_pixels += deviation.size
     fine = np.concatenate(usable)
-    return GreyValues(
+    grey = GreyValues(
         n_images=len(rows),
         n_unusable=int((~fine).sum()),
         mean=_percentiles(np.concatenate(means)),
@@ -76,6 +78,7 @@ def measure_grey_values(table: ParticleTable, rows: Int[np.ndarray, " row"]) -> 
         outliers=outliers / max(1, n_pixels),
         first_unusable=None if fine.all() else int(rows[np.flatnonzero(~fine)[0]]),
     )
+    return grey, rows[fine]
 
 
 def _percentiles(values: Float[np.ndarray, " n"]) -> tuple[float, float, float]:
