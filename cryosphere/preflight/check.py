@@ -129,9 +129,9 @@ def check(
         check_output(picture, overwrite=overwrite)
     table, structure = load_inputs(config)
     facts = describe_inputs(table, structure, config)
-    grey = measure_grey_values(table, spread_sample(table.n_particles, _FEW))
+    grey, usable = measure_grey_values(table, spread_sample(table.n_particles, _FEW))
     facts.append(describe_grey_values(grey))
-    if grey.n_unusable == grey.n_images:
+    if len(usable) == 0:
         row = grey.first_unusable
         sentence = (
             f"None of {grey.n_images} sampled images is usable (the first is row {row + 1}): constant or not finite."
@@ -168,6 +168,10 @@ def quick_check(config: Config, table: ParticleTable, structure: Structure, say:
         The images have the other sign than declared, poses of the other hand or inverse ones, or none that match:
         certainly, not perhaps.
     """
+    _, usable = measure_grey_values(table, spread_sample(table.n_particles, _FEW))
+    if len(usable) == 0:
+        say("WARNING: no sampled image is finite and not constant.")
+        return
     diagnosis, _ = _compare(config, table, structure, (_FEW,))
     inverted = config.particles.invert
     for sentence in notes(diagnosis, inverted):
@@ -189,7 +193,8 @@ def _compare(
     centre = np.average(sites, axis=0, weights=structure.amplitudes)
     radius = float(np.linalg.norm(sites - centre, axis=1).max()) + _MARGIN_A
     for count in counts:
-        sampled = table.take(spread_sample(table.n_particles, count))
+        _, usable = measure_grey_values(table, spread_sample(table.n_particles, count))
+        sampled = table.take(usable)
         images = ParticleImages(sampled, radius, config.particles.invert)
         comparison = Comparison(sampled, images, structure, sites, COARSE_A)
         diagnosis = diagnose(comparison)

@@ -304,6 +304,7 @@ def _refine(
         gradient = -(value.imag.double() @ q)
         hessian = -(q * value.real.double()[:, None]).T @ q
         curvature, axes = torch.linalg.eigh(hessian)
-        step = axes @ ((axes.T @ gradient) / curvature.abs().clamp_min(1e-9 * curvature.abs().max()))
+        least = 1e-9 * curvature.abs().max() + torch.finfo(torch.float64).tiny
+        step = axes @ ((axes.T @ gradient) / curvature.abs().clamp_min(float(least)))
         position = position + step * (1.0 / step.norm().clamp_min(1.0))
     return position

@@ -15,7 +15,7 @@ from torch.nn.functional import affine_grid, grid_sample
 
 from cryosphere.physics.fourier import fourier_to_image
 from cryosphere.preflight.comparison import Comparison, Hypothesis
-from cryosphere.preflight.diagnosis import Diagnosis, Reading
+from cryosphere.preflight.diagnosis import Diagnosis
 
 _VIEWS, _WITHIN_DEGREES = 6, 25.0
 _RESOLUTION_A = 8.0
@@ -23,7 +23,7 @@ _DPI = 150
 
 
 def draw(path: Path, comparison: Comparison, diagnosis: Diagnosis) -> None:
-    """Draw a column for each of six views: averaged particles, the structure as given, and with the faults mended.
+    """Draw six views in columns: averaged particles, the structure as given, and with sign, poses and place mended.
 
     Particles that look along nearly the same direction are turned in the plane until they agree, multiplied with
     their CTF and averaged; renderings of the same particles go through the same. CTF and whitening are those of the
@@ -41,10 +41,10 @@ def draw(path: Path, comparison: Comparison, diagnosis: Diagnosis) -> None:
     rotmat = comparison.poses(best.pose)
     groups = _views(rotmat)
     transfer = comparison.transferred(best)
-    rows = {"particles": best.sign * comparison.images * transfer}
+    rows = {"particles": comparison.images * transfer}
     rows["structure as given"] = comparison.placed(Hypothesis(), comparison.centre) * transfer
-    if diagnosis.faults and diagnosis.faults != ("no match",):
-        rows["structure, mended"] = comparison.placed(*_mended(diagnosis.best)) * transfer
+    if best != Hypothesis() or (diagnosis.best.position != comparison.centre).any():
+        rows["structure, mended"] = best.sign * comparison.placed(best, diagnosis.best.position) * transfer
     size = comparison.level.size
     figure = Figure(figsize=(1.5 * len(groups) + 0.4, 1.5 * len(rows) + 0.65), dpi=_DPI, layout="constrained")
     FigureCanvasAgg(figure)
@@ -61,12 +61,6 @@ def draw(path: Path, comparison: Comparison, diagnosis: Diagnosis) -> None:
         axis.set_title(f"{len(members)} particles", fontsize=8)
     figure.suptitle(_title(diagnosis), fontsize=10)
     figure.savefig(path, metadata={"Software": None})
-
-
-def _mended(best: Reading) -> tuple[Hypothesis, Float[np.ndarray, " 3"]]:
-    """The best reading, without the sign that the particles' row has taken."""
-    hypothesis = best.hypothesis
-    return Hypothesis(pose=hypothesis.pose, shift=hypothesis.shift), best.position
 
 
 def _title(diagnosis: Diagnosis) -> str:

@@ -43,8 +43,10 @@ def spread_sample(n_particles: int, n_wanted: int) -> Int[np.ndarray, " row"]:
     return np.unique(np.linspace(0, n_particles - 1, min(n_particles, n_wanted)).astype(np.int64))
 
 
-def measure_grey_values(table: ParticleTable, rows: Int[np.ndarray, " row"]) -> GreyValues:
-    """Read some images as they are and describe them; images that are not finite or constant are counted."""
+def measure_grey_values(
+    table: ParticleTable, rows: Int[np.ndarray, " row"]
+) -> tuple[GreyValues, Int[np.ndarray, " usable"]]:
+    """Read some images as they are and describe them; give the rows whose images are finite and not constant."""
     means, stds, outliers, n_pixels = np.zeros(len(rows)), np.zeros(len(rows)), 0, 0
     for number, row in enumerate(rows):
         images = read_images(table.stack_paths, table.stack_index[[row]], table.image_index[[row]])
@@ -56,7 +58,7 @@ def measure_grey_values(table: ParticleTable, rows: Int[np.ndarray, " row"]) -> 
             outliers += int((np.abs(image - mean) > _OUTLIER * std).sum())
             n_pixels += image.size
     fine = np.isfinite(means) & np.isfinite(stds) & (stds > 0)
-    return GreyValues(
+    grey = GreyValues(
         n_images=len(rows),
         n_unusable=int((~fine).sum()),
         mean=_percentiles(means[fine]),
@@ -64,6 +66,7 @@ def measure_grey_values(table: ParticleTable, rows: Int[np.ndarray, " row"]) -> 
         outliers=outliers / max(1, n_pixels),
         first_unusable=None if fine.all() else int(table.input_rows[rows[np.flatnonzero(~fine)[0]]]),
     )
+    return grey, rows[fine]
 
 
 def _percentiles(values: Float[np.ndarray, " n"]) -> tuple[float, float, float]:

@@ -197,6 +197,19 @@ def test_unusable_images_are_a_fault_of_their_own(folder, tmp_path):
     assert report.as_dict()["fine"] is False
 
 
+def test_images_that_are_not_finite_are_left_out_and_told(folder, tmp_path):
+    (tmp_path / "particles.star").write_text((folder / "particles.star").read_text())
+    (tmp_path / "particles.mrcs").write_bytes((folder / "particles.mrcs").read_bytes())
+    with mrcfile.open(tmp_path / "particles.mrcs", mode="r+") as mrc:
+        mrc.data[[7, 30]] = np.nan
+    report = check(configuration(tmp_path / "particles.star", folder / "nominal.cif"))
+    assert report.is_fine and report.diagnosis.n_images == 158
+    assert any(
+        note.startswith("2 of 160 sampled images are constant or not finite (the first is row 8)")
+        for note in report.notes
+    )
+
+
 def test_facts_are_those_of_the_files(folder):
     blocks = starfile.read(folder / "particles.star")
     particles = blocks["particles"]
