@@ -88,8 +88,6 @@ def train(
     table, structure = load_inputs(config)
     for note in (*table.notes, *structure.notes):
         say(note)
-    if check is not None:
-        check(config, table, structure, say)
     fingerprint = input_fingerprint(table, config.structure.file)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.start_seed)
@@ -100,6 +98,8 @@ def train(
     if order is not None and open_prepared(layout.prepared, order) is None:
         order.check_disk(layout.prepared)  # said before hours of work, not after
     model.to(chosen_device)
+    if check is not None:
+        check(config, table, structure, say)
     kind = MarginalTrainer if config.loss.objective == "marginal" else ElboTrainer
     trainer = kind(model, images, config, layout, fingerprint, show_progress)
     if isinstance(trainer, ElboTrainer):
