@@ -206,7 +206,9 @@ class TrainingConfig(_Section):
     lr_milestones: list[Annotated[float, Field(gt=0, lt=1)]] = Field(
         [0.5, 0.75], description="objective elbo: fractions of the planned steps at which multi_step divides"
     )
-    gradient_clip: float | None = Field(300.0, gt=0, description="largest gradient norm; null: none")
+    gradient_clip: float | None = Field(
+        300.0, gt=0, description="largest gradient norm (objective marginal: of the decoder); null: none"
+    )
     held_out: float = Field(0.05, ge=0, lt=0.9, description="share of images kept out of training")
     seed: int = Field(0, ge=0)
     checkpoint_minutes: float = Field(

@@ -343,37 +343,29 @@ class MarginalTrainer(Trainer):
         progress = self.progress
         progress.epoch += 1
         self.model.eval()
-        evidence = (still_evidence if stage.kind == "still" else held_out_evidence)(
-            self.model,
-            self.images,
-            self.judges,
-            self.model.level(stage.resolution),
-        )
+        level = self.model.level(stage.resolution)
+        measure = still_evidence if stage.kind == "still" else held_out_evidence
+        evidence = measure(self.model, self.images, self.judges, level)
         self.model.train()
-        held_out = {"marginal": -float(evidence.mean()), "total": -float(evidence.mean())}
+        loss = -float(evidence.mean())
         record = {
             "epoch": progress.epoch,
             "stage": stage.name,
-            "resolution": round(
-                self.model.renderer.edge / self.model.level(stage.resolution).band,
-                2,
-            ),
+            "resolution": round(self.model.renderer.edge / level.band, 2),
             "step": progress.visits,
             "learning_rate": self.optimiser.param_groups[0]["lr"],
             "n_segments": self.model.segmentation.n_segments,
             "latent_dim": self.model.latent_dim,
             "train": {name: value / progress.images for name, value in progress.sums.items()},
-            "held_out": held_out,
+            "held_out": {"marginal": loss} if len(self.held_out_rows) else None,
             "images_per_second": round(progress.images / max(progress.seconds, 1e-9), 1),
             "seconds": round(progress.seconds, 2),
         }
         progress.sums, progress.images, progress.seconds = {}, 0, 0.0
         self.metrics.append(record)
-        if stage.is_round:
-            if held_out["total"] < progress.best_loss:
-                progress.best_loss, progress.best_epoch = held_out["total"], progress.epoch
-                measured = {"evidence": torch.from_numpy(evidence), "start": self.best["start"]}
-                self.best = snapshot(self.model) | measured
+        if stage.is_round and loss < progress.best_loss:
+            progress.best_loss, progress.best_epoch = loss, progress.epoch
+            self.best = snapshot(self.model) | {"evidence": torch.from_numpy(evidence), "start": self.best["start"]}
 
     def _show(self, stage: Stage, bar: tqdm) -> None:
         sums, images = self.progress.sums, max(self.progress.images, 1)
