@@ -136,7 +136,6 @@ def write_row(arguments: argparse.Namespace, rows: list[dict]) -> None:
         "rmsd_worst": max(found, default=None),
         "rmsd_median": float(np.median(found)) if found else None,
         "hands": {hand: hands.count(hand) for hand in dict.fromkeys(hands)},
-        "least_hand_significance": min(abs(row.get("hand_significance", 0.0)) for row in rows),
         "threads": torch.get_num_threads(),
         "cpu_seconds_mean": round(float(np.mean([row.get("cpu_seconds", 0.0) for row in rows])), 1),
         "seconds_worst": max(row.get("seconds", 0.0) for row in rows),
