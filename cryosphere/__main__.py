@@ -1,0 +1,5 @@
+"""``python -m cryosphere``."""
+
+from cryosphere.cli import main
+
+main()
