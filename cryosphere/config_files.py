@@ -72,6 +72,10 @@ def parse_config(
             if check_files and not location.exists():
                 raise ConfigError(f"{source}: {section}.{key}: {location} does not exist.")
             resolved[section][key] = location
+    resolved["particles"]["path_map"] = {
+        old: os.path.abspath(folder / Path(new).expanduser()) if new else ""
+        for old, new in resolved["particles"]["path_map"].items()
+    }
     return Config.model_validate(resolved)
 
 

@@ -213,6 +213,21 @@ class ParticleTable:
         return len(self.image_index)
 
     @property
+    def file_pixel_sizes(self) -> Float[np.ndarray, " particle"]:
+        """Pixel size (Å) that every image has in its file."""
+        if self.group_pixel_size is None:
+            return np.full(self.n_particles, self.pixel_size)
+        return self.group_pixel_size[self.optics_group]
+
+    @property
+    def file_box_centres(self) -> Float[np.ndarray, " group"]:
+        """Distance (Å) along every axis from the first pixel to the box centre, for the images of each optics group
+        as they are in their files."""
+        if self.group_box_size is None or self.group_pixel_size is None:
+            return np.full(len(self.optics_group_names), (self.box_size // 2) * self.pixel_size)
+        return (self.group_box_size // 2) * self.group_pixel_size
+
+    @property
     def input_rows(self) -> Int[np.ndarray, " particle"]:
         """Row (from 0) that every particle has in the input table."""
         return np.arange(self.n_particles) if self.input_row is None else self.input_row

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import click
 
 
@@ -12,7 +14,7 @@ def _parse_path_map(ctx: click.Context, param: click.Parameter, values: tuple[st
         old, equals, new = value.partition("=")
         if not (old and equals):
             raise click.BadParameter(f"expected OLD=NEW, found {value!r}.")
-        mapping[old] = new
+        mapping[old] = os.path.abspath(os.path.expanduser(new)) if new else ""
     return mapping
 
 

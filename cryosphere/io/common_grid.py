@@ -19,7 +19,7 @@ class CommonGrid:
     """Grid that images of all groups are brought to when they are read.
 
     ``group_box_size`` (pixels) and ``group_pixel_size`` (Å) are those of the files, None where all groups have the
-    grid's own; ``notes`` say what was chosen.
+    grid's own; ``notes`` say which these are.
     """
 
     box_size: int
@@ -58,8 +58,5 @@ def common_grid(
     ]
     if len(names) > _LISTED:
         sizes.append(f"{len(names) - _LISTED} more")
-    note = (
-        f"{source} has images of several sizes ({', '.join(sizes)}); all are brought to {box} px of {pixel:g} Å, "
-        "the coarsest pixel size and the smallest field of view."
-    )
+    note = f"{source} has images of several sizes ({', '.join(sizes)})."
     return CommonGrid(box, pixel, np.asarray(box_size), np.asarray(pixel_size, dtype=np.float64), (note,))

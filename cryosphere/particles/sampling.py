@@ -55,12 +55,11 @@ def on_common_grid(table: ParticleTable, pixel_size: float | None = None) -> Par
         return replace(table, box_size=box, pixel_size=pixel, group_box_size=None, group_pixel_size=None)
     found = list(dict.fromkeys(f"{b} px at {p:.4g} Å/px" for b, p in zip(boxes, pixels, strict=True)))
     note = f"Images of {' and '.join(found)} are brought to {box} px at {pixel:.4g} Å/px."
-    is_known = table.group_box_size is not None and (box, pixel) == (table.box_size, table.pixel_size)
     return replace(
         table,
         box_size=box,
         pixel_size=pixel,
         group_box_size=boxes,
         group_pixel_size=pixels,
-        notes=table.notes if is_known else (*table.notes, note),
+        notes=table.notes if note in table.notes else (*table.notes, note),
     )

@@ -6,6 +6,7 @@ import numpy as np
 from jaxtyping import Int
 
 from cryosphere.config import Config
+from cryosphere.errors import ConfigError
 from cryosphere.particles.sources import image_of_row
 from cryosphere.records import ParticleTable
 
@@ -30,9 +31,10 @@ def split_held_out(
 def half_set_rows(table: ParticleTable, half: int, seed: int) -> Int[np.ndarray, " row"]:
     """Rows of one of two independent halves, 1 or 2: those of the refinement where the table names them, else random.
 
-    Rows that share an image stay together, where the table tells them apart in the half of the first one.
+    Rows that share an image stay together, where the table tells them apart in the half of the first one. Where a
+    selection left rows of one half alone, they are divided anew.
     """
-    if table.half_set is not None:
+    if table.half_set is not None and len(np.unique(table.half_set)) == 2:
         first_row, image = image_of_row(table.stack_index, table.image_index)
         return np.flatnonzero(table.half_set[first_row][image] == half)
     first, second = split_held_out(table.stack_index, table.image_index, 0.5, seed + 1)
@@ -42,10 +44,22 @@ def half_set_rows(table: ParticleTable, half: int, seed: int) -> Int[np.ndarray,
 def training_rows(
     table: ParticleTable, config: Config
 ) -> tuple[Int[np.ndarray, " training"], Int[np.ndarray, " held_out"]]:
-    """Rows to train on and rows held out, of all particles or of the half set that the configuration names."""
+    """Rows to train on and rows held out, of all particles or of the half set that the configuration names.
+
+    Raises
+    ------
+    ConfigError
+        If no image is left to train on.
+    """
     seed = config.training.seed
     training, held_out = split_held_out(table.stack_index, table.image_index, config.training.held_out, seed)
     if config.particles.half_set is None:
         return training, held_out
     half = half_set_rows(table, config.particles.half_set, seed)
-    return np.intersect1d(training, half), np.intersect1d(held_out, half)
+    training, held_out = np.intersect1d(training, half), np.intersect1d(held_out, half)
+    if not len(training):
+        raise ConfigError(
+            f"particles.half_set: {config.particles.half_set}: none of {table.n_particles} particles is left to train "
+            "on; give more particles, or train on all of them."
+        )
+    return training, held_out

@@ -116,8 +116,8 @@ class OriginalImages(ImageSource):
             row = rows[np.flatnonzero(~finite)[0]]
             raise InputError(
                 f"{table.stack_paths[table.stack_index[row]]}: image {table.image_index[row] + 1} (row "
-                f"{table.input_rows[row] + 1} of {table.source.name}) has pixels that are not finite numbers; leave it "
-                "out or extract it again."
+                f"{table.input_rows[row]} of {table.source.name}, from 0) has pixels that are not finite numbers; "
+                "leave it out or extract it again."
             )
         return images
 

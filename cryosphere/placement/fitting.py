@@ -99,11 +99,6 @@ class Fit:
         return math.degrees(math.acos(float(np.clip(cosine, -1, 1))))
 
     @property
-    def is_clear(self) -> bool:
-        """Whether no other placement, but for the map's symmetry, agrees as well."""
-        return self.n_alternatives == 0
-
-    @property
     def low_pass_resolution(self) -> float | None:
         """Å to train at: where map and structure stop to agree; None if they agree as far as the map goes."""
         if self.agreement.resolution <= 2 * self.grid.spacing or math.isinf(self.agreement.resolution):

@@ -134,7 +134,7 @@ def check(
     if len(usable) == 0:
         row = grey.first_unusable
         sentence = (
-            f"None of {grey.n_images} sampled images is usable (the first is row {row + 1}): constant or not finite."
+            f"None of {grey.n_images} sampled images is usable (the first: row {row}, from 0): constant or not finite."
         )
         fault = Verdict("images", sentence, "Extract the particles again.", fatal=True)
         return CheckReport(tuple(facts), None, (fault,), (*table.notes, *structure.notes))
@@ -208,7 +208,7 @@ def _grey_notes(grey) -> list[str]:
     if grey.n_unusable:
         found.append(
             f"{grey.n_unusable} of {grey.n_images} sampled images are constant or not finite (the first is row "
-            f"{grey.first_unusable + 1}); leave them out."
+            f"{grey.first_unusable}, from 0); leave them out."
         )
     return found
 

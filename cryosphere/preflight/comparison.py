@@ -146,11 +146,12 @@ class Comparison:
 
     def displacement(self, shift: str) -> Float[Tensor, "image 2"]:
         """Where the box centre's content lies (Å) in images that were centred by the given shifts."""
+        pixel_size = torch.tensor(self.table.file_pixel_sizes, dtype=torch.float32)[:, None]
         meant = {
             "given": self.shift,
             "negated": -self.shift,
-            "pixels": self.shift * self.table.pixel_size,
-            "angstrom": self.shift / self.table.pixel_size,
+            "pixels": self.shift * pixel_size,
+            "angstrom": self.shift / pixel_size,
             "none": torch.zeros_like(self.shift),
             "swapped": self.shift.flip(1),
         }[shift]

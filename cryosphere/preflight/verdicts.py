@@ -15,8 +15,10 @@ _FATAL = ("sign", "hand", "inverted angles", "no match")
 _CERTAIN_SHARE, _CERTAIN = 0.1, 8.0
 # Standard errors of the mean agreement from which the sign is told.
 _SIGN_TOLD = 4.0
+_REFINE_AGAIN = ("Negate rlnAngleTilt in every row (which turns the hand over), or refine", "Refine")
+_INVERSE_ANGLES = "write the angles as rlnAngleRot = -psi, rlnAngleTilt = -tilt, rlnAnglePsi = -rot"
 _COLUMNS = {
-    "shifts": ("rlnOriginXAngst and rlnOriginYAngst", "alignments3D/shift"),
+    "shifts": ("rlnOriginXAngst and rlnOriginYAngst (RELION 3.0: rlnOriginX and rlnOriginY)", "alignments3D/shift"),
     "pixel": ("rlnImagePixelSize", "blob/psize_A and alignments3D/psize_A"),
     "voltage": ("rlnVoltage", "ctf/accel_kv"),
     "defocus": ("rlnDefocusU and rlnDefocusV", "ctf/df1_A and ctf/df2_A"),
@@ -82,6 +84,11 @@ def notes(diagnosis: Diagnosis, inverted: bool) -> list[str]:
     return lines
 
 
+def _listed(values: np.ndarray) -> str:
+    """Distinct numbers of a column in words."""
+    return ", ".join(dict.fromkeys(f"{value:.4g}" for value in np.unique(values)))
+
+
 def _is_certain(diagnosis: Diagnosis) -> bool:
     if diagnosis.faults == ("no match",):
         return diagnosis.match < 0.5 * SIGNIFICANT and diagnosis.expected_match > 2 * SIGNIFICANT
@@ -95,9 +102,10 @@ def _words(
     code: str, diagnosis: Diagnosis, table: ParticleTable, structure: Structure, inverted: bool
 ) -> tuple[str, str]:
     """Sentence and remedy of a fault."""
-    column = {key: names[table.source.suffix == ".cs"] for key, names in _COLUMNS.items()}
+    is_cryosparc = table.source.suffix.lower() in (".cs", ".csg")
+    column = {key: names[is_cryosparc] for key, names in _COLUMNS.items()}
     if code.startswith("shifts "):
-        return _shift_words(code.removeprefix("shifts "), column["shifts"], table)
+        return _shift_words(code.removeprefix("shifts "), column["shifts"], table, is_cryosparc)
     if code in ("voltage", "pixel size", "defocus"):
         return _scale_words(code, diagnosis, column, table)
     if code == "off centre":
@@ -112,14 +120,14 @@ def _words(
         ),
         "hand": (
             "The poses belong to the mirror image of the structure: the consensus map has the other hand.",
-            "Negate rlnAngleTilt in every row (which turns the hand of the map over), or refine again from the flipped "
-            "map; if it is the structure that was mirrored, fit it anew into the map of the right hand.",
+            f"{_REFINE_AGAIN[is_cryosparc]} again from the map of the other hand; if it is the structure that was "
+            "mirrored, fit it anew into the map of the right hand.",
         ),
         "inverted angles": (
             "The poses are inverse rotations: they turn the image into the structure's frame, not the structure into "
             "the image's.",
-            "Write the angles as rlnAngleRot = -psi, rlnAngleTilt = -tilt, rlnAnglePsi = -rot (rotation matrices "
-            "transposed), or convert the file again with another program.",
+            "Convert the file again with another program, or "
+            f"{'negate alignments3D/pose' if is_cryosparc else _INVERSE_ANGLES} (rotation matrices transposed).",
         ),
         "U and V": (
             "The two defocus values are exchanged, or the angle between them is 90° off.",
@@ -144,12 +152,15 @@ def _words(
     }[code]
 
 
-def _shift_words(shift: str, columns: str, table: ParticleTable) -> tuple[str, str]:
-    pixel = f"{table.pixel_size:.4g}"
+def _shift_words(shift: str, columns: str, table: ParticleTable, is_cryosparc: bool) -> tuple[str, str]:
+    pixel = _listed(table.file_pixel_sizes)
+    if is_cryosparc and shift in ("pixels", "angstrom"):
+        word = "little" if shift == "pixels" else "much"
+        return f"The shifts count too {word} by the pixel size ({pixel} Å).", "Correct alignments3D/psize_A."
     return {
         "negated": ("The shifts have the other sign.", f"Negate {columns}."),
         "pixels": (
-            "The shifts are pixels, not Å as their columns say.",
+            "The shifts are pixels where Å are expected: they count too little by the pixel size.",
             f"Multiply {columns} by the pixel size ({pixel} Å).",
         ),
         "angstrom": (
@@ -170,9 +181,9 @@ def _scale_words(code: str, diagnosis: Diagnosis, column: dict[str, str], table:
             f"Set {column['voltage']} to {values['voltage']:g}.",
         )
     if code == "pixel size":
-        factor = values["pixel_factor"]
+        factor, told = values["pixel_factor"], table.file_pixel_sizes
         return (
-            f"The pixel size is about {factor * table.pixel_size:.4g} Å, not {table.pixel_size:.4g} Å "
+            f"The pixel size is about {_listed(factor * told)} Å, not {_listed(told)} Å "
             f"({100 * (factor - 1):+.1f} %, from the CTF's rings; defocus values that are all to be multiplied by "
             f"{values['defocus_factor']:.3f} would look alike).",
             f"Correct {column['pixel']}.",
@@ -186,7 +197,7 @@ def _scale_words(code: str, diagnosis: Diagnosis, column: dict[str, str], table:
 def _place_words(diagnosis: Diagnosis, table: ParticleTable, structure: Structure) -> tuple[str, str]:
     moved = diagnosis.best.position - diagnosis.centre
     vector = ", ".join(f"{value:+.1f}" for value in moved)
-    half = (table.box_size // 2) * table.pixel_size
+    half = float(table.file_box_centres[0])
     for name, jump in (("corner", -half), ("center", half)):
         if np.linalg.norm(moved - jump) < LEAST_OFFSET_A:
             return (

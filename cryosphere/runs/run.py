@@ -321,4 +321,4 @@ def load_structure_copy(layout: RunLayout, config: Config, table: ParticleTable)
     path = layout.structure / config.structure.file.name
     if not path.is_file():
         raise RunError(f"{path}: missing; the run folder is incomplete.")
-    return read_nominal(config.structure, table.box_size, table.pixel_size, path)
+    return read_nominal(config.structure, table, path)

@@ -6,25 +6,25 @@ from pathlib import Path
 
 from cryosphere.config import StructureConfig
 from cryosphere.io.structures import read_structure
-from cryosphere.records import Structure
+from cryosphere.records import ParticleTable, Structure
 from cryosphere.structure.placement import place
 
 
-def read_nominal(config: StructureConfig, box_size: int, pixel_size: float, file: Path | None = None) -> Structure:
+def read_nominal(config: StructureConfig, table: ParticleTable, file: Path | None = None) -> Structure:
     """Read the nominal structure and place it in the model frame.
 
     Parameters
     ----------
     config : StructureConfig
-    box_size, pixel_size : int (pixels), float (Å)
-        Of the particles.
+    table : ParticleTable
+        Of the particles, in whose map the structure lies.
     file : Path, optional
         In place of ``config.file``.
 
     Raises
     ------
-    InputError
-        As :func:`cryosphere.io.structures.read_structure`.
+    InputError, ConfigError
+        As :func:`cryosphere.io.structures.read_structure` and :func:`cryosphere.structure.placement.place`.
     """
     structure = read_structure(
         config.file if file is None else file,
@@ -33,4 +33,4 @@ def read_nominal(config: StructureConfig, box_size: int, pixel_size: float, file
         ligands=config.ligands,
         min_plddt=config.min_plddt,
     )
-    return place(structure, config.origin, box_size, pixel_size)
+    return place(structure, config.origin, table.box_size, table.pixel_size, table.file_box_centres)

@@ -13,6 +13,8 @@ from cryosphere.errors import ConfigError
 from cryosphere.records import Structure
 
 ORIGINS = ("center", "corner", "auto")
+# Å; box centres nearer than this are one place.
+_SAME_CENTRE_A = 0.5
 
 
 def place(
@@ -20,6 +22,7 @@ def place(
     origin: Literal["center", "corner", "auto"] | Sequence[float],
     box_size: int,
     pixel_size: float,
+    file_centres: Float[np.ndarray, " group"] | None = None,
 ) -> Structure:
     """Move a structure to the model frame (Å, origin at voxel ``box_size // 2``) and note what was found.
 
@@ -29,13 +32,16 @@ def place(
         In the frame of its file.
     origin : str or three floats
         Where the file has its origin: ``"center"`` of the box, so that the coordinates stay; ``"corner"``, so that
-        the centre is at ``(box_size // 2) * pixel_size`` along each axis; ``"auto"`` takes whichever of the two
+        the centre is at ``file_centres`` along each axis; ``"auto"`` takes whichever of the two
         brings the amplitude-weighted centroid nearer to the centre of the box. Or where the box centre lies in the
         file's frame, (x, y, z) in Å: the middle of the map that the structure was fitted into.
     box_size : int
         Pixels along the images.
     pixel_size : float
         Å per pixel.
+    file_centres : array of shape (group,), optional
+        Where the box centre lies in the images' files (Å from the corner), whose map the structure lies in; by default
+        ``(box_size // 2) * pixel_size``, which images that were cropped or resampled need not have.
 
     Returns
     -------
@@ -45,17 +51,25 @@ def place(
     Raises
     ------
     ConfigError
-        If ``origin`` is none of these.
+        If ``origin`` is none of these, or is the corner of boxes that have their centres in several places.
     """
     if not isinstance(origin, str):
         return _place_at(structure, origin, box_size, pixel_size)
     if origin not in ORIGINS:
         raise ConfigError(f"structure.origin is {origin!r}, expected one of {', '.join(ORIGINS)}, or [x, y, z].")
-    box_centre = np.full(3, (box_size // 2) * pixel_size)
+    centres = np.array([(box_size // 2) * pixel_size]) if file_centres is None else file_centres
+    box_centre = np.full(3, centres[0])
     notes = []
     if origin == "auto":
         origin, note = _choose_origin(structure, box_centre)
         notes.append(note)
+    if origin == "corner" and np.ptp(centres) > _SAME_CENTRE_A:
+        listed = ", ".join(f"{centre:.1f}" for centre in np.unique(centres.round(1)))
+        raise ConfigError(
+            f"structure.origin: the boxes of the optics groups have their centres at {listed} Å from the corner, so "
+            "that the structure's place is not known; set structure.origin to [x, y, z], the centre of the consensus "
+            "map in its own frame (`cryosphere init --map` does)."
+        )
     placed = structure.translated(-box_centre) if origin == "corner" else structure
     notes += _fit_notes(placed, box_size, pixel_size)
     return replace(placed, notes=(*structure.notes, *notes))

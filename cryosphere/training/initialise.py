@@ -53,7 +53,7 @@ def write_template(
     origin, map_notes = (None, []) if map_file is None else _map_centre(map_file, table)
     asked = {key: value for (section, key), value in (settings or {}).items() if section == "structure"}
     asked |= {} if origin is None else {"origin": origin}
-    nominal = read_nominal(StructureConfig(file=structure, **asked), table.box_size, table.pixel_size)
+    nominal = read_nominal(StructureConfig(file=structure, **asked), table)
     n_ligands = nominal.n_residues - nominal.n_polymer_residues
     chains = dict.fromkeys(nominal.chain_ids[: nominal.n_polymer_residues].tolist())
     groups = len(table.optics_group_names)

@@ -98,7 +98,7 @@ def train(
     if order is not None and open_prepared(layout.prepared, order) is None:
         order.check_disk(layout.prepared)  # said before hours of work, not after
     model.to(chosen_device)
-    if check is not None:
+    if check is not None and not resume:
         check(config, table, structure, say)
     kind = MarginalTrainer if config.loss.objective == "marginal" else ElboTrainer
     trainer = kind(model, images, config, layout, fingerprint, show_progress)
@@ -132,7 +132,7 @@ def load_inputs(config: Config) -> tuple[ParticleTable, Structure]:
         subset=config.particles.subset,
         pixel_size=config.particles.pixel_size,
     )
-    return table, read_nominal(config.structure, table.box_size, table.pixel_size)
+    return table, read_nominal(config.structure, table)
 
 
 def _as_config(config: Config | Path | str | dict) -> Config:

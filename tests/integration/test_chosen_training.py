@@ -48,6 +48,7 @@ def test_results_keep_the_rows_of_the_input_file(trained, expected_rows, tmp_pat
     assert 20 < len(expected_rows) < 70
     assert run.posterior.index.tolist() == expected_rows.tolist()
     assert (run.table.box_size, run.table.pixel_size) == (16, 6.0)
+    assert set(run.table.file_pixel_sizes) == {4.0} and run.table.file_box_centres.tolist() == [48.0]
     assert f"{len(expected_rows)} of 90 particles of particles.star are used." in said
     assert "Images of 24 px at 4 Å/px are brought to 16 px at 6 Å/px." in said
     assert f"Preparing {len(expected_rows)} images (16 px at 6 Å/px, float16) once: 0.0" in said

@@ -1,14 +1,16 @@
 """Particles chosen by condition, rows and another table: which, and what is refused."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from cryosphere.config_files import parse_config
 from cryosphere.errors import ConfigError, InputError
 from cryosphere.io.star import read_particles
 from cryosphere.particles.chosen import chosen_particles
-from cryosphere.particles.selection import half_set_rows
+from cryosphere.particles.selection import half_set_rows, training_rows
 from cryosphere.runs.tables import load_table, save_table
 
 
@@ -86,11 +88,29 @@ def test_a_subset_names_images_by_number_and_end_of_path(expanded, tmp_path, wri
 
 
 def test_halves_keep_rows_of_one_image_together(expanded):
-    from dataclasses import replace
-
     table = replace(read_particles(expanded), half_set=np.array([1, 2, 1, 2, 2, 2, 1, 1]))
     assert half_set_rows(table, 1, seed=0).tolist() == [0, 2, 4, 6]
     assert half_set_rows(table, 2, seed=0).tolist() == [1, 3, 5, 7]
+
+
+def test_a_selection_of_one_half_is_divided_anew(expanded):
+    table = choose(expanded, select="rlnClassNumber == 1")
+    table = replace(table, half_set=np.ones(3, dtype=int))
+    first, second = (half_set_rows(table, half, seed=0) for half in (1, 2))
+    assert len(first) and len(second) and sorted([*first, *second]) == [0, 1, 2]
+
+
+def test_a_half_without_images_is_refused(expanded, tmp_path):
+    (tmp_path / "rows.txt").write_text("0")
+    table = choose(expanded, index_file=tmp_path / "rows.txt")
+    values = {"particles": {"file": str(expanded)}, "structure": {"file": "x"}, "training": {"held_out": 0.0}}
+    halves = [values | {"particles": values["particles"] | {"half_set": half}} for half in (1, 2)]
+    configs = [parse_config(half, tmp_path, check_files=False) for half in halves]
+    left = [len(half_set_rows(table, half, seed=0)) for half in (1, 2)]
+    assert sorted(left) == [0, 1]
+    assert training_rows(table, configs[left.index(1)])[0].tolist() == [0]
+    with pytest.raises(ConfigError, match="none of 1 particles is left to train on"):
+        training_rows(table, configs[left.index(0)])
 
 
 @pytest.mark.parametrize(
@@ -154,8 +174,6 @@ def test_a_subset_of_other_images_is_refused(expanded, tmp_path, write_star, nam
 
 
 def test_columns_of_a_cryosparc_table(expanded, tmp_path):
-    from dataclasses import replace
-
     rows = np.zeros(8, dtype=[("uid", "u8"), ("alignments3D/class", "u4"), ("ctf/shift_A", "f4", (2,)), ("m", "S8")])
     rows["alignments3D/class"], rows["m"] = [0, 1, 0, 1, 1, 1, 0, 0], b"mic"
     with open(tmp_path / "p.cs", "wb") as file:

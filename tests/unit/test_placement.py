@@ -97,3 +97,12 @@ def test_box_centre_given_by_coordinates(corner_structure):
     np.testing.assert_array_equal(placed.frame_shift, [48.0, 40.0, 50.0])
     with pytest.raises(ConfigError, match="three numbers"):
         place(corner_structure, [48.0, 40.0], 64, 1.5)
+
+
+def test_the_corner_is_that_of_the_files_not_of_the_cropped_grid(corner_structure):
+    placed = place(corner_structure, "corner", 20, 4.7, np.array([48.0, 48.2]))
+    np.testing.assert_array_equal(placed.frame_shift, [48.0] * 3)
+    auto = place(corner_structure, "auto", 20, 4.7, np.array([48.0]))
+    np.testing.assert_array_equal(auto.frame_shift, [48.0] * 3)
+    with pytest.raises(ConfigError, match=r"centres at 48\.0, 60\.0 Å from the corner"):
+        place(corner_structure, "corner", 20, 4.7, np.array([48.0, 60.0]))

@@ -205,7 +205,7 @@ def test_images_that_are_not_finite_are_left_out_and_told(folder, tmp_path):
     report = check(configuration(tmp_path / "particles.star", folder / "nominal.cif"))
     assert report.is_fine and report.diagnosis.n_images == 158
     assert any(
-        note.startswith("2 of 160 sampled images are constant or not finite (the first is row 8)")
+        note.startswith("2 of 160 sampled images are constant or not finite (the first is row 7, from 0)")
         for note in report.notes
     )
 

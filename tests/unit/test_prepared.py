@@ -181,7 +181,7 @@ def test_an_interrupted_stack_leaves_nothing_and_what_a_kill_left_is_removed(tab
     images = ParticleImages(table, RADIUS)
     with mrcfile.open(table.stack_paths[0], mode="r+") as mrc:
         mrc.data[33, 0, 0] = np.nan
-    with pytest.raises(InputError, match=r"particles\.mrcs: image 34 \(row 34 of particles\.star\) has pixels"):
+    with pytest.raises(InputError, match=r"particles\.mrcs: image 34 \(row 33 of particles\.star, from 0\) has pixels"):
         prepare(order_of(table), images, folder, show_progress=False)
     assert not folder.exists()
     assert not stray.exists()
