@@ -28,6 +28,8 @@ _FILE_NAMES = re.compile(
 )
 _PLDDT_RANGE = (0.0, 100.0)
 _BY_NAME = "its file name says so"
+# What PDB files that this program moved say of predicted models.
+PLDDT_REMARK = "B FACTORS ARE PLDDT"
 # A name alone is believed if all atoms of a residue have one B factor (to the rounding of a file), as these have.
 _SAME_B = 0.02
 # A residue below this pLDDT has no defined place: "a strong predictor of disorder" (AlphaFold DB).
@@ -55,11 +57,22 @@ def find_evidence(parsed: gemmi.Structure, document: gemmi.cif.Document | None, 
         words = [str(word).lower() for column in ("name", "type") for word in metrics.get(column, ())]
         if any("plddt" in word for word in words):
             return "its metrics name pLDDT"
+    if PLDDT_REMARK in remarks:
+        return "its remarks say so"
     title = parsed.info["_struct.title"] if "_struct.title" in parsed.info else ""
     for place, text in (("software list names", software), ("title names", title), ("remarks name", remarks)):
         if match := _PREDICTORS.search(text):
             return f"its {place} {match[0]}"
     return _BY_NAME if _FILE_NAMES.search(file_name) else None
+
+
+def name_plddt(block: gemmi.cif.Block) -> None:
+    """Add pLDDT to the metrics of an mmCIF block, which then shows that it is a predicted model."""
+    metrics = block.get_mmcif_category("_ma_qa_metric.")
+    n_metrics = len(next(iter(metrics.values()), ()))
+    added = {"id": str(n_metrics + 1), "mode": "local", "name": "pLDDT", "type": "pLDDT"}
+    columns = {name: [*metrics.get(name, [None] * n_metrics), added.get(name)] for name in {**metrics, **added}}
+    block.set_mmcif_category("_ma_qa_metric.", columns)
 
 
 @dataclass(frozen=True)

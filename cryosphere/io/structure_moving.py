@@ -16,6 +16,7 @@ from scipy.spatial import cKDTree
 
 from cryosphere.errors import InputError
 from cryosphere.io.atomic import atomic_output
+from cryosphere.io.confidence import PLDDT_REMARK, find_evidence, name_plddt
 from cryosphere.io.structure_writing import MMCIF_SUFFIXES, PDB_COORDINATES, PDB_MAX_SERIAL, PDB_SUFFIXES
 from cryosphere.records import Structure
 
@@ -36,12 +37,20 @@ def check_structure_suffix(path: str | Path) -> None:
         raise InputError(f"{path} has the suffix {suffix or '(none)'!r}, expected .cif or .pdb; rename it.")
 
 
+def check_output_holds(source: str | Path, path: str | Path) -> None:
+    """Refuse an output name whose format cannot hold a structure file, wherever its atoms are moved."""
+    check_structure_suffix(path)
+    if Path(path).suffix.lower() in PDB_SUFFIXES:
+        _check_fits_pdb(path, gemmi.read_structure(str(source), format=gemmi.CoorFormat.Detect))
+
+
 def write_moved(
     source: str | Path, path: str | Path, structure: Structure, motions: RigidMotions, overwrite: bool = False
 ) -> None:
     """Write every atom of every model of a structure file, moved with its residue.
 
     Atoms of residues that the structure does not have (ligands, waters) move with the nearest residue that it has.
+    The file says that a predicted model is one, so that its B factors are read as pLDDT under any name.
 
     Parameters
     ----------
@@ -66,13 +75,21 @@ def write_moved(
     for model in moved:
         _move_model(model, structure, motions)
     _leave_crystal(moved, motions)
+    moved.raw_remarks = []  # those on symmetry would contradict the moved atoms
+    is_predicted = structure.plddt is not None
     with atomic_output(path, overwrite=overwrite) as temporary:
         if Path(path).suffix.lower() in PDB_SUFFIXES:
             _check_fits_pdb(path, moved)
-            moved.raw_remarks = []  # those on symmetry would contradict the moved atoms
+            _check_coordinates_fit_pdb(path, moved)
+            if is_predicted:
+                remarks = [line for line in moved.make_pdb_headers().splitlines() if line.startswith("REMARK")]
+                moved.raw_remarks = sorted([f"REMARK   6 {PLDDT_REMARK}", *remarks], key=lambda line: line[:10])
             moved.write_pdb(str(temporary))
         else:
-            _mmcif_document(source, moved).write_file(str(temporary))
+            document = _mmcif_document(source, moved)
+            if is_predicted and find_evidence(moved, document, file_name="") is None:
+                name_plddt(document[0])
+            document.write_file(str(temporary))
 
 
 def _move_model(model: gemmi.Model, structure: Structure, motions: RigidMotions) -> None:
@@ -135,17 +152,25 @@ def _mmcif_document(source: str | Path, moved: gemmi.Structure) -> gemmi.cif.Doc
 
 
 def _check_fits_pdb(path: str | Path, moved: gemmi.Structure) -> None:
-    """Refuse what the columns of a PDB file cannot hold."""
-    low, high = PDB_COORDINATES
+    """Refuse what the columns of a PDB file cannot hold, coordinates apart."""
     chains = [chain.name for model in moved for chain in model]
-    atoms = [atom.pos.tolist() for model in moved for chain in model for residue in chain for atom in residue]
     names = [residue.name for model in moved for chain in model for residue in chain]
+    n_atoms = sum(len(residue) for model in moved for chain in model for residue in chain)
     problems = (
-        (len(atoms) > PDB_MAX_SERIAL, f"{len(atoms)} atoms, at most {PDB_MAX_SERIAL} fit"),
+        (n_atoms > PDB_MAX_SERIAL, f"{n_atoms} atoms, at most {PDB_MAX_SERIAL} fit"),
         (max(map(len, chains)) > 1, "chain names of more than one letter"),
         (max(map(len, names)) > 3, "residue names of more than three letters"),
-        (np.min(atoms) <= low or np.max(atoms) >= high, f"coordinates outside {low:.0f} to {high:.0f} Å"),
     )
     for is_problem, found in problems:
         if is_problem:
             raise InputError(f"{path} cannot be a PDB file: the structure has {found}; use a .cif name.")
+
+
+def _check_coordinates_fit_pdb(path: str | Path, moved: gemmi.Structure) -> None:
+    low, high = PDB_COORDINATES
+    atoms = [site.atom.pos.tolist() for model in moved for site in model.all()]
+    if np.min(atoms) <= low or np.max(atoms) >= high:
+        raise InputError(
+            f"{path} cannot be a PDB file: the structure has coordinates outside {low:.0f} to {high:.0f} Å; "
+            "use a .cif name."
+        )

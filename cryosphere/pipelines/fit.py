@@ -14,7 +14,7 @@ from cryosphere.errors import InputError
 from cryosphere.io.atomic import atomic_output, check_output
 from cryosphere.io.mrc import DensityMap, read_volume, write_volume
 from cryosphere.io.pae import read_predicted_error
-from cryosphere.io.structure_moving import RigidMotions, check_structure_suffix, write_moved
+from cryosphere.io.structure_moving import RigidMotions, check_output_holds, check_structure_suffix, write_moved
 from cryosphere.io.structures import read_structure
 from cryosphere.placement.density import mirrored_map, on_grid_of
 from cryosphere.placement.fitting import Fit, fit_structure
@@ -95,6 +95,7 @@ def fit(
     structure, map_file, output = Path(structure), Path(map_file), Path(output)
     outputs = _outputs(structure, map_file, output, overwrite)
     nominal, density = read_structure(structure), read_volume(map_file)
+    check_output_holds(structure, output)
     for note in nominal.notes:
         say(note)
     labels = _domains(nominal, domains, pae_file)
@@ -107,6 +108,8 @@ def fit(
     if result.mirrored_map:
         mirrored = mirrored_map(density)
         write_volume(result.mirrored_map, mirrored, density.pixel_size, density.origin, overwrite=overwrite)
+    elif overwrite:
+        _mirrored_name(output).unlink(missing_ok=True)  # of an earlier fit
     _draw(result, nominal, motions, overwrite)
     _write_script(result, result.mirrored_map or map_file, density, motions, nominal, overwrite)
     return result

@@ -10,6 +10,7 @@ import torch
 from scipy.spatial.transform import Rotation
 
 import cryosphere
+from cryosphere.errors import InputError
 from cryosphere.io.mrc import read_volume
 from cryosphere.io.structures import read_structure
 from cryosphere.placement import agreement, fitting, poses, search
@@ -101,6 +102,26 @@ def test_sentences_name_the_hand_the_resolution_and_the_motion(placed):
     text = "\n".join(result.lines())
     assert "placed by search: rotation" in text and "the hand of the map is right" in text
     assert result.fit.low_pass_resolution is None and "stays above 0.5 to 6.0 Å" in text  # a map without noise
+
+
+def test_mirrored_map_of_an_earlier_fit_is_removed(placed, density, start, tmp_path, monkeypatch):
+    write_mrc(tmp_path / "map.mrc", density, PIXEL, ORIGIN)
+    (tmp_path / "placed_mirrored_map.mrc").write_bytes(b"of an earlier fit")
+    monkeypatch.setattr("cryosphere.pipelines.fit.fit_structure", lambda *_: placed[0].fit)
+    with pytest.raises(InputError, match=r"placed_mirrored_map\.mrc exists and is kept"):
+        cryosphere.fit(start, tmp_path / "map.mrc", tmp_path / "placed.cif")
+    result = cryosphere.fit(start, tmp_path / "map.mrc", tmp_path / "placed.cif", overwrite=True)
+    assert set(tmp_path.iterdir()) == {tmp_path / "map.mrc", *result.files}
+
+
+def test_structure_that_pdb_cannot_hold_is_refused_before_the_search(closed, density, tmp_path, monkeypatch):
+    write_mrc(tmp_path / "map.mrc", density, PIXEL, ORIGIN)
+    long_name = closed.clone()
+    long_name[0][0].name = "AB"
+    long_name.make_mmcif_document().write_file(str(tmp_path / "start.cif"))
+    monkeypatch.setattr("cryosphere.pipelines.fit.fit_structure", lambda *_: pytest.fail("searched"))
+    with pytest.raises(InputError, match=r"chain names of more than one letter; use a \.cif name\.$"):
+        cryosphere.fit(tmp_path / "start.cif", tmp_path / "map.mrc", tmp_path / "placed.pdb")
 
 
 def test_mirrored_map_is_recognised_and_written_in_the_other_hand(closed, density, start, tmp_path):

@@ -8,8 +8,10 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from cryosphere.errors import InputError
+from cryosphere.io import structure_moving
 from cryosphere.io.structure_moving import RigidMotions, write_moved
 from cryosphere.io.structures import read_structure
+from tests.structure_factory import chain_lines, write_lines
 
 TURN = Rotation.from_euler("xyz", [25, -40, 70], degrees=True).as_matrix()
 SHIFT = np.array([12.0, -7.5, 30.25])
@@ -105,3 +107,66 @@ def test_pdb_that_cannot_hold_the_structure(small, tmp_path):
     with pytest.raises(InputError, match=r"expected \.cif or \.pdb"):
         write_moved(small, tmp_path / "moved.xyz", structure, far)
     assert [path.name for path in tmp_path.iterdir()] == ["small.pdb"]
+
+
+PLDDT = [30.0] * 8 + [92.0] * 20
+UNDER_NAMES = {
+    "x_unrelaxed_rank_001_alphafold2_ptm_model_3_seed_000.pdb": [],
+    "ranked_0.pdb": [],
+    "remark.pdb": ["REMARK   1 PREDICTED WITH COLABFOLD 1.5"],
+    "title.pdb": ["TITLE     ESMFOLD V1 PREDICTION FOR INPUT"],
+}
+
+
+@pytest.mark.parametrize("suffix", [".cif", ".pdb"])
+@pytest.mark.parametrize("name", UNDER_NAMES)
+def test_a_predicted_model_is_still_known_under_another_name(tmp_path, name, suffix):
+    source = write_lines(tmp_path / name, UNDER_NAMES[name], chain_lines(PLDDT))
+    structure = read_structure(source)
+    write_moved(source, tmp_path / f"placed{suffix}", structure, as_one(structure))
+    assert len(atoms_of(tmp_path / f"placed{suffix}")[0]) == 3 * len(PLDDT)
+    placed = read_structure(tmp_path / f"placed{suffix}")
+    assert structure.plddt.tolist() == placed.plddt.tolist() == [92.0] * 20
+    np.testing.assert_array_equal(placed.atoms.b_factors, structure.atoms.b_factors)
+
+
+@pytest.mark.parametrize("suffix", [".cif", ".pdb"])
+def test_mmcif_known_by_its_name_keeps_its_metrics(tmp_path, suffix):
+    pdb = write_lines(tmp_path / "model.pdb", chain_lines(PLDDT))
+    document = gemmi.read_structure(str(pdb)).make_mmcif_document()
+    document[0].set_mmcif_category("_ma_qa_metric.", {"id": ["1"], "name": ["pTM"], "software_group_id": ["7"]})
+    source = tmp_path / "fold_my_job_model_2.cif"
+    document.write_file(str(source))
+    structure = read_structure(source)
+    write_moved(source, tmp_path / f"placed{suffix}", structure, as_one(structure))
+    assert read_structure(tmp_path / f"placed{suffix}").plddt.tolist() == [92.0] * 20
+    if suffix == ".cif":
+        metrics = gemmi.cif.read(str(tmp_path / "placed.cif"))[0].get_mmcif_category("_ma_qa_metric.")
+        assert metrics["name"] == ["pTM", "pLDDT"] and metrics["id"] == ["1", "2"]
+        assert metrics["software_group_id"] == ["7", None]
+
+
+@pytest.mark.parametrize("suffix", [".cif", ".pdb"])
+def test_b_factors_of_other_structures_stay_b_factors(tmp_path, suffix):
+    source = write_lines(tmp_path / "model.pdb", chain_lines(PLDDT))
+    structure = read_structure(source)
+    write_moved(source, tmp_path / f"placed{suffix}", structure, as_one(structure))
+    assert read_structure(tmp_path / f"placed{suffix}").plddt is None
+
+
+def test_assemblies_of_a_predicted_model_stay_in_pdb(tmp_path):
+    lines = ["REMARK 350 BIOMOLECULE: 1", "REMARK 350 APPLY THE FOLLOWING TO CHAINS: A"]
+    for axis, row in enumerate(np.eye(3), start=1):
+        lines.append(f"REMARK 350   BIOMT{axis}   1{row[0]:10.6f}{row[1]:10.6f}{row[2]:10.6f}        0.00000")
+    source = write_lines(tmp_path / "ranked_0.pdb", lines, chain_lines(PLDDT))
+    structure = read_structure(source)
+    write_moved(source, tmp_path / "placed.pdb", structure, as_one(structure))
+    assert len(gemmi.read_structure(str(tmp_path / "placed.pdb")).assemblies) == 1
+    assert read_structure(tmp_path / "placed.pdb").plddt is not None
+
+
+def test_atoms_that_are_too_many_for_pdb(small, monkeypatch):
+    monkeypatch.setattr(structure_moving, "PDB_MAX_SERIAL", 2)
+    with pytest.raises(InputError, match=r"the structure has 3 atoms, at most 2 fit; use a \.cif name\.$"):
+        structure_moving.check_output_holds(small, "placed.pdb")
+    structure_moving.check_output_holds(small, "placed.cif")
