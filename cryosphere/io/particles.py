@@ -35,11 +35,12 @@ def read_particles(path: str | Path, datadir: str | Path | None = None, path_map
         The file cannot be used, or its stacks are missing or do not fit.
     """
     path = Path(path)
-    reader = read_particles_cs if _is_cryosparc(path) else read_particles_star
+    reader = read_particles_cs if is_cryosparc(path) else read_particles_star
     return reader(path, datadir, path_map)
 
 
-def _is_cryosparc(path: Path) -> bool:
+def is_cryosparc(path: Path) -> bool:
+    """Whether a file is cryoSPARC's, by its name or by how it begins."""
     if path.suffix.lower() in (".cs", ".csg"):
         return True
     if not path.is_file():

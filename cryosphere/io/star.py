@@ -127,7 +127,7 @@ def _particle_tables(path: Path) -> tuple[StarTable, StarTable | None]:
     chosen = particle_block(path, blocks)
     if chosen.n_rows == 0:
         raise InputError(f"{path} has no particles: data_{chosen.name} has no rows.")
-    optics = next((block for block in blocks if block.name.lower() == "optics"), None)
+    optics = optics_block(blocks)
     particles = read_block(path, chosen, _READ_COLUMNS)
     return particles, None if optics is None else read_block(path, optics)
 
@@ -147,6 +147,11 @@ def particle_block(path: Path, blocks: Sequence[StarBlock]) -> StarBlock:
         listed = ", ".join(f"data_{candidate.name}" for candidate in candidates)
         raise InputError(f"{path} has several tables of images ({listed}); call the right one data_particles.")
     return (named or candidates)[0]
+
+
+def optics_block(blocks: Sequence[StarBlock]) -> StarBlock | None:
+    """The optics table among the blocks of a STAR file, None where there is none."""
+    return next((block for block in blocks if block.name.lower() == "optics"), None)
 
 
 def _refuse_other_kinds(path: Path, blocks: Sequence[StarBlock]) -> None:

@@ -28,6 +28,7 @@ OPTICS_COLUMNS = (
 )
 # A magnification matrix changes areas by less than this factor.
 _LARGEST_MAGNIFICATION = 1.5
+_REMEDY = "write the file with RELION 3.1 or later"
 
 
 def read_optics(particles: StarTable, table: StarTable | None) -> tuple[Optics, Int[np.ndarray, " group"]]:
@@ -47,18 +48,9 @@ def read_optics(particles: StarTable, table: StarTable | None) -> tuple[Optics, 
 
 def _optics_of_groups(particles: StarTable, table: StarTable) -> tuple[Optics, Int[np.ndarray, " group"]]:
     """Optics of a 3.1 file; groups that no particle uses are left out."""
-    remedy = "write the file with RELION 3.1 or later"
-    table.require(("rlnOpticsGroup", "rlnImagePixelSize"), "optics group or pixel size", remedy)
+    table.require(("rlnOpticsGroup", "rlnImagePixelSize"), "optics group or pixel size", _REMEDY)
     table.require(MICROSCOPE_COLUMNS, "CTF parameters", "add them to the optics table")
-    known = table.numbers("rlnOpticsGroup")
-    if len(known) > 1 or particles.has("rlnOpticsGroup"):
-        particles.require(("rlnOpticsGroup",), "optics group per particle", remedy)
-        numbers = particles.numbers("rlnOpticsGroup")
-    else:
-        numbers = np.full(len(particles.frame), known[0])
-    unknown = np.flatnonzero(~np.isin(numbers, known))
-    if len(unknown):
-        raise particles.row_error(unknown, "rlnOpticsGroup", "a group of data_optics")
+    known, numbers = group_numbers(particles, table)
     used = np.flatnonzero(np.isin(known, numbers))
     order = used[np.argsort(known[used], kind="stable")]
     group = np.searchsorted(known[order], numbers)
@@ -68,6 +60,28 @@ def _optics_of_groups(particles: StarTable, table: StarTable) -> tuple[Optics, I
         names = tuple(f"opticsGroup{number:g}" for number in known[order])
     sizes = table.numbers("rlnImageSize")[order].astype(np.int64) if table.has("rlnImageSize") else None
     return _make_optics(table, order, names, group, table.numbers("rlnImagePixelSize")[order], sizes), order
+
+
+def group_numbers(
+    particles: StarTable, table: StarTable
+) -> tuple[Float[np.ndarray, " row"], Float[np.ndarray, " particle"]]:
+    """Numbers of the groups in the rows of an optics table, and of the group of every particle.
+
+    Raises
+    ------
+    InputError
+        If a particle's group is not said or is not in the table.
+    """
+    table.require(("rlnOpticsGroup",), "optics group", _REMEDY)
+    known = table.numbers("rlnOpticsGroup")
+    if len(known) == 1 and not particles.has("rlnOpticsGroup"):
+        return known, np.full(len(particles.frame), known[0])
+    particles.require(("rlnOpticsGroup",), "optics group per particle", _REMEDY)
+    numbers = particles.numbers("rlnOpticsGroup")
+    unknown = np.flatnonzero(~np.isin(numbers, known))
+    if len(unknown):
+        raise particles.row_error(unknown, "rlnOpticsGroup", "a group of data_optics")
+    return known, numbers
 
 
 def _optics_of_rows(particles: StarTable) -> tuple[Optics, Int[np.ndarray, " group"]]:

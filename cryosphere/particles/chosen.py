@@ -12,8 +12,13 @@ import pandas as pd
 from jaxtyping import Bool, Int
 
 from cryosphere.errors import ConfigError, InputError
+from cryosphere.io.cryosparc_tables import read_table
+from cryosphere.io.particles import is_cryosparc
 from cryosphere.io.row_files import read_numbered_rows
-from cryosphere.io.star_tables import StarTable, read_blocks
+from cryosphere.io.star import optics_block, particle_block
+from cryosphere.io.star_blocks import scan_blocks
+from cryosphere.io.star_optics import group_numbers
+from cryosphere.io.star_tables import read_block
 from cryosphere.particles.expressions import Condition
 from cryosphere.particles.sampling import on_common_grid
 from cryosphere.particles.sources import image_of_row
@@ -55,7 +60,8 @@ def chosen_particles(
     chosen = np.ones(table.n_particles, dtype=bool)
     notes: list[str] = []
     if select is not None:
-        chosen &= Condition(select).holds(table_columns(table))
+        condition = Condition(select)
+        chosen &= condition.holds(table_columns(table, condition))
     if index_file is not None:
         chosen &= _is_listed(table, Path(index_file))
     if subset is not None:
@@ -76,24 +82,20 @@ def chosen_particles(
     return on_common_grid(replace(table, notes=(*table.notes, *notes)), pixel_size)
 
 
-def table_columns(table: ParticleTable) -> dict[str, np.ndarray]:
-    """Columns of the file that a table was read from: numbers, or text, with one value per particle.
+def table_columns(table: ParticleTable, condition: Condition) -> dict[str, np.ndarray]:
+    """Columns of a condition, from the files that a table was read from: numbers or text, one value per particle.
 
-    A RELION 3.1 file also gives the columns of its optics table; a cryoSPARC file those with one value per particle.
+    A RELION 3.1 file also gives the columns of its optics table; cryoSPARC's files give the fields that the reader
+    has, joined by ``uid``, with one value per particle. Whole numbers stay whole.
 
     Raises
     ------
-    InputError
-        If the file cannot be read or has other rows than the table.
+    InputError, ConfigError
+        If a file cannot be read or has other rows than the table, or a column is not there.
     """
     source = table.source
-    if source.suffix == ".cs":
-        columns = _columns_of_cryosparc(source)
-    elif source.suffix == ".csg":
-        raise InputError(f"{source} has no columns to select by; give the .cs file that it names.")
-    else:
-        columns = _columns_of_star(source)
-    n_rows = len(next(iter(columns.values())))
+    columns_of = _columns_of_cryosparc if is_cryosparc(source) else _columns_of_star
+    columns, n_rows = columns_of(source, condition)
     if n_rows != table.n_particles:
         raise InputError(
             f"{source} has {n_rows} rows and {table.n_particles} particles, so that its columns cannot be told apart "
@@ -102,45 +104,47 @@ def table_columns(table: ParticleTable) -> dict[str, np.ndarray]:
     return columns
 
 
-def _columns_of_star(path: Path) -> dict[str, np.ndarray]:
-    blocks = read_blocks(path)
-    frame = _image_block(path, blocks).frame
-    optics = blocks.get("optics")
-    if optics is not None and "rlnOpticsGroup" in frame and "rlnOpticsGroup" in optics:
-        more = [name for name in optics.columns if name not in frame.columns]
-        groups = optics.drop_duplicates("rlnOpticsGroup").set_index("rlnOpticsGroup")[more]
-        frame = frame.join(groups, on="rlnOpticsGroup")
-    return {name: _as_array(column) for name, column in frame.items()}
+def _columns_of_star(path: Path, condition: Condition) -> tuple[dict[str, np.ndarray], int]:
+    """Columns of a condition, and the number of rows."""
+    blocks = scan_blocks(path)
+    block, optics = particle_block(path, blocks), optics_block(blocks)
+    condition.require([*block.columns, *(optics.columns if optics else ())])
+    particles = read_block(path, block, condition.columns | {"rlnOpticsGroup", "rlnImageName"})
+    own = condition.columns & set(block.columns)
+    columns = {name: _as_array(particles.frame[name]) for name in own}
+    more = condition.columns - own
+    if optics and more:
+        groups = read_block(path, optics, more | {"rlnOpticsGroup"})
+        known, numbers = group_numbers(particles, groups)
+        order = np.argsort(known, kind="stable")
+        row = order[np.searchsorted(known[order], numbers)]
+        columns |= {name: _as_array(groups.frame[name])[row] for name in more}
+    return columns, len(particles.frame)
 
 
 def _as_array(column: pd.Series) -> np.ndarray:
-    numbers = pd.to_numeric(column, errors="coerce") if not pd.api.types.is_numeric_dtype(column) else column
-    if pd.api.types.is_numeric_dtype(column) or not numbers.isna().any():
-        return numbers.to_numpy(np.float64)
-    return column.astype(str).to_numpy(object)
+    """Column as numbers where every cell is one or ``nan``, as text otherwise."""
+    numbers = pd.to_numeric(column, errors="coerce")
+    if numbers.isna().any():
+        cells = column.astype(str)
+        if (numbers.isna() & ~cells.str.lower().isin(("nan", "-nan"))).any():
+            return cells.to_numpy(object)
+    return _plain(numbers.to_numpy())
 
 
-def _columns_of_cryosparc(path: Path) -> dict[str, np.ndarray]:
-    try:
-        rows = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise InputError(f"{path}: not a cryoSPARC table ({error}).") from None
-    columns = {name: rows[name] for name in rows.dtype.names or () if rows[name].ndim == 1}
-    if not columns:
-        raise InputError(f"{path}: not a cryoSPARC table (no columns).")
-    return {
-        name: values.astype(str).astype(object) if values.dtype.kind in "SUO" else values.astype(np.float64)
-        for name, values in columns.items()
-    }
+def _plain(values: np.ndarray) -> np.ndarray:
+    """Values as integers, float64 or text (object)."""
+    if values.dtype.kind in "iu":
+        return values
+    return values.astype(str).astype(object) if values.dtype.kind in "SU" else values.astype(np.float64)
 
 
-def _image_block(path: Path, blocks: dict[str, pd.DataFrame]) -> StarTable:
-    """Table of images of a STAR file: ``data_particles`` or the first with ``rlnImageName``."""
-    names = [name for name, block in blocks.items() if "rlnImageName" in block.columns]
-    if not names:
-        raise InputError(f"{path} has no table with the column rlnImageName; give a particle STAR file.")
-    name = "particles" if "particles" in names else names[0]
-    return StarTable(path, name, blocks[name])
+def _columns_of_cryosparc(path: Path, condition: Condition) -> tuple[dict[str, np.ndarray], int]:
+    """Fields of a condition, and the number of rows."""
+    rows = read_table(path)
+    fields = {name: values for name, values in rows.columns.items() if values.ndim == 1}
+    condition.require(fields)
+    return {name: _plain(fields[name]) for name in condition.columns}, rows.n_rows
 
 
 def _is_listed(table: ParticleTable, path: Path) -> Bool[np.ndarray, " particle"]:
@@ -167,7 +171,7 @@ def _is_listed(table: ParticleTable, path: Path) -> Bool[np.ndarray, " particle"
 
 def _is_in_subset(table: ParticleTable, path: Path) -> tuple[Bool[np.ndarray, " particle"], list[str]]:
     """Whether the images of particles are in another STAR file, and a note where that cannot tell rows apart."""
-    particles = _image_block(path, read_blocks(path))
+    particles = read_block(path, particle_block(path, scan_blocks(path)), {"rlnImageName"})
     parts = particles.frame["rlnImageName"].astype(str).str.partition("@")
     number = pd.to_numeric(parts[0], errors="coerce").fillna(0).to_numpy(np.int64)
     codes, names = pd.factorize(parts[2])

@@ -3,6 +3,7 @@
 The grammar is a small part of Python's: comparisons (also chained, ``in`` and ``not in`` lists), ``and``, ``or``,
 ``not``, ``+ - * /``, numbers, quoted text, and column names; names that Python has no word for stand in backquotes
 (`` `ctf/df1_A` ``). It is parsed, not run: nothing else is understood.
+Whole numbers are compared exactly, and reckoned with in float64.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import ast
 import difflib
 import operator
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import reduce
 from typing import NoReturn
 
@@ -76,7 +77,8 @@ class Condition:
         return self._quoted.get(node.id, node.id.removeprefix("_"))
 
     def holds(self, columns: Mapping[str, np.ndarray]) -> Bool[np.ndarray, " row"]:
-        """Say for every row of a table whether the condition holds; where a number is missing (NaN), it does not.
+        """Say for every row of a table whether the condition holds; where a number of a column is missing (NaN), it
+        does not, whatever is asked.
 
         Raises
         ------
@@ -84,21 +86,31 @@ class Condition:
             If a column is not there (the nearest name is given), text and numbers are mixed up, or the result is
             not a yes or no per row.
         """
-        for name in sorted(self.columns):
-            if name not in columns:
-                near = difflib.get_close_matches(name, list(columns), n=1, cutoff=0.0)
-                self._refuse(f"there is no column {name!r}{f'; the nearest is {near[0]!r}' if near else ''}")
-        with np.errstate(divide="ignore", invalid="ignore"):
-            result = self._value(self._tree, columns)
+        self.require(columns)
+        with np.errstate(all="ignore"):
+            try:
+                result = self._value(self._tree, columns)
+            except OverflowError:
+                self._refuse("a number in it is too large")
         if not isinstance(result, np.ndarray) or result.dtype != bool:
             self._refuse("it gives no yes or no per row; compare a column with something, such as rlnClassNumber == 1")
+        for name in self.columns:
+            if columns[name].dtype.kind == "f":
+                result = result & ~np.isnan(columns[name])
         return result
+
+    def require(self, names: Collection[str]) -> None:
+        """Refuse the condition if one of its columns is not among ``names``, and give the nearest that is."""
+        for name in sorted(self.columns):
+            if name not in names:
+                near = difflib.get_close_matches(name, list(names), n=1, cutoff=0.0)
+                self._refuse(f"there is no column {name!r}{f'; the nearest is {near[0]!r}' if near else ''}")
 
     def _value(self, node: ast.AST, columns: Mapping[str, np.ndarray]):
         """Value of a part of the condition: an array per row, a number or text."""
         match node:
             case ast.Constant(value=value) if type(value) in (int, float, str):
-                return float(value) if isinstance(value, int) else value
+                return value
             case ast.Name():
                 return columns[self._column(node)]
             case ast.BoolOp(op=op, values=parts):
@@ -106,6 +118,8 @@ class Condition:
                 return reduce(combine, [self._truth(part, columns) for part in parts])
             case ast.UnaryOp(op=ast.Not(), operand=part):
                 return ~self._truth(part, columns)
+            case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=value)) if type(value) is int:
+                return -value
             case ast.UnaryOp(op=ast.USub(), operand=part):
                 return -self._number(part, columns)
             case ast.BinOp(left=left, op=op, right=right) if type(op) in _ARITHMETIC:
@@ -142,7 +156,7 @@ class Condition:
         value = self._value(node, columns)
         if _is_text(value) or (isinstance(value, np.ndarray) and value.dtype == bool):
             self._refuse(f"{self._word(node)} is no number, and cannot be reckoned with")
-        return value
+        return np.asarray(value, dtype=np.float64)
 
     def _word(self, node: ast.AST) -> str:
         return f"`{self._column(node)}`" if isinstance(node, ast.Name) else ast.unparse(node)

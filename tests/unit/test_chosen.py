@@ -8,10 +8,14 @@ import pytest
 
 from cryosphere.config_files import parse_config
 from cryosphere.errors import ConfigError, InputError
+from cryosphere.io.particles import read_particles as read_any
 from cryosphere.io.star import read_particles
+from cryosphere.io.star_tables import read_block
+from cryosphere.particles import chosen
 from cryosphere.particles.chosen import chosen_particles
 from cryosphere.particles.selection import half_set_rows, training_rows
 from cryosphere.runs.tables import load_table, save_table
+from tests.cryosparc_files import only, particle_columns, write_cs
 
 
 @pytest.fixture
@@ -154,7 +158,7 @@ def test_pickles_absent_files_and_empty_choices_are_refused(expanded, tmp_path, 
     with pytest.raises(ConfigError, match="the nearest is 'rlnClassNumber'"):
         choose(expanded, select="rlnClassNum == 1")
     micrographs = write_star(tmp_path / "mics.star", {"micrographs": {"rlnMicrographName": ["a.mrc", "b.mrc"]}})
-    with pytest.raises(InputError, match=r"mics\.star has no table with the column rlnImageName"):
+    with pytest.raises(InputError, match=r"mics\.star is a micrograph STAR file"):
         choose(expanded, subset=micrographs)
 
 
@@ -173,17 +177,98 @@ def test_a_subset_of_other_images_is_refused(expanded, tmp_path, write_star, nam
         choose(expanded, subset=subset)
 
 
-def test_columns_of_a_cryosparc_table(expanded, tmp_path):
-    rows = np.zeros(8, dtype=[("uid", "u8"), ("alignments3D/class", "u4"), ("ctf/shift_A", "f4", (2,)), ("m", "S8")])
-    rows["alignments3D/class"], rows["m"] = [0, 1, 0, 1, 1, 1, 0, 0], b"mic"
-    with open(tmp_path / "p.cs", "wb") as file:
-        np.save(file, rows)
-    table = replace(read_particles(expanded), source=tmp_path / "p.cs")
-    chosen = chosen_particles(table, select="`alignments3D/class` == 1 and m == 'mic'")
-    assert chosen.input_rows.tolist() == [1, 3, 4, 5]
-    with open(tmp_path / "p.cs", "wb") as file:
-        np.save(file, rows[:5])
-    with pytest.raises(InputError, match=r"p\.cs has 5 rows and 8 particles"):
-        chosen_particles(table, select="m == 'mic'")
-    with pytest.raises(InputError, match=r"p\.csg has no columns to select by; give the \.cs file"):
-        chosen_particles(replace(table, source=tmp_path / "p.csg"), select="m == 'mic'")
+def test_missing_numbers_of_a_star_file_are_never_chosen(expanded, star_blocks, write_star):
+    particles = star_blocks["particles"]
+    particles["rlnScore"] = ["nan", "4.5", "-1.5", "NaN"]
+    write_star(expanded, star_blocks)
+    for text in ("rlnScore != 7", "not (rlnScore > 9)", "rlnScore > 9 or rlnVoltage > 0"):
+        assert choose(expanded, select=text).input_rows.tolist() == [1, 2]
+
+
+def test_only_the_columns_that_are_needed_are_kept(expanded, tmp_path, write_star, monkeypatch):
+    read = []
+
+    def recorded(path, block, columns=None):
+        table = read_block(path, block, columns)
+        read.append((block.name, set(table.frame.columns)))
+        return table
+
+    table = read_particles(expanded)
+    monkeypatch.setattr(chosen, "read_block", recorded)
+    chosen_particles(table, select="rlnClassNumber == 1 and rlnVoltage > 1", subset=expanded)
+    assert read == [
+        ("particles", {"rlnClassNumber", "rlnOpticsGroup", "rlnImageName"}),
+        ("optics", {"rlnVoltage", "rlnOpticsGroup"}),
+        ("particles", {"rlnImageName"}),
+    ]
+    with pytest.raises(ConfigError, match="no column 'rlnVoltag'; the nearest is 'rlnVoltage'"):
+        chosen_particles(table, select="rlnVoltag > 1")
+
+
+def test_tables_are_found_as_the_reader_finds_them(expanded, star_blocks):
+    particles = star_blocks["particles"]
+    particles["rlnOpticsGroup"] = [2] * 4
+    lines = ["data_Other", "", "loop_", "_rlnImageName", "1@absent.mrcs", "", "data_Optics", ""]
+    lines += [f"_{name} {cells[1]}" for name, cells in star_blocks["optics"].items()]
+    lines += ["", "data_Particles", "", "loop_", *(f"_{name}" for name in particles)]
+    lines += [" ".join(str(cell) for cell in row) for row in zip(*particles.values(), strict=True)]
+    expanded.write_text("\n".join(lines) + "\n")
+    text = "rlnOpticsGroupName == 'high' and rlnVoltage == 300 and rlnDefocusU > 11500"
+    assert choose(expanded, select=text).input_rows.tolist() == [2, 3]
+    assert choose(expanded, subset=expanded).input_rows.tolist() == [0, 1, 2, 3]
+    expanded.write_text(expanded.read_text().replace("_rlnOpticsGroup\n", "_rlnOther\n"))
+    assert choose(expanded, select=text).input_rows.tolist() == [2, 3]
+
+
+@pytest.fixture
+def cryosparc(tmp_path, make_stack) -> Path:
+    """Dataset of four particles whose poses are in a passthrough file, in another order and among others."""
+    make_stack(tmp_path / "stack.mrcs")
+    columns = particle_columns() | {"location/micrograph_path": np.array([b"mic0", b"mic1", b"mic0", b"mic1"])}
+    poses = only(particle_columns(7), "alignments3D")
+    poses["uid"] = np.append(np.arange(3, dtype=np.uint64), columns["uid"])[::-1].copy()
+    poses["alignments3D/class"] = np.array([3, 2, 1, 0, 9, 9, 9], dtype=np.uint32)
+    write_cs(tmp_path / "J24_passthrough_particles.cs", poses)
+    return write_cs(tmp_path / "J24_particles.cs", only(columns, "blob", "ctf", "location"))
+
+
+def test_fields_of_passthrough_files_can_be_asked_for(cryosparc):
+    table = read_any(cryosparc)
+    text = "`alignments3D/class` - 1 < 1 and `location/micrograph_path` == 'mic0'"
+    assert chosen_particles(table, select=text).input_rows.tolist() == [0]
+    assert chosen_particles(table, select="`alignments3D/class` in [1, 3]").input_rows.tolist() == [1, 3]
+    with pytest.raises(ConfigError, match="no column 'alignments3D/clas'; the nearest is 'alignments3D/class'"):
+        chosen_particles(table, select="`alignments3D/clas` == 1")
+    with pytest.raises(ConfigError, match="no column 'alignments3D/pose'"):
+        chosen_particles(table, select="`alignments3D/pose` == 1")
+
+
+def test_every_name_of_a_cryosparc_file_that_is_read_can_be_chosen_from(cryosparc):
+    group = cryosparc.with_name("particles.csg")
+    files = dict.fromkeys(("blob", "ctf"), cryosparc.name) | {"alignments3D": "J24_passthrough_particles.cs"}
+    results = "".join(f"  {slot}:\n    metafile: '>{name}'\n" for slot, name in files.items())
+    poses = np.load(cryosparc.with_name("J24_passthrough_particles.cs"))
+    with open(cryosparc.with_name("J24_passthrough_particles.cs"), "wb") as file:
+        np.save(file, poses[:4])
+    group.write_text(f"group:\n  type: particle\nresults:\n{results}")
+    assert chosen_particles(read_any(group), select="`alignments3D/class` == 1").input_rows.tolist() == [2]
+    for name in ("J24_particles.CS", "J24_particles.npy"):
+        other = cryosparc.rename(cryosparc.with_name(name))
+        assert chosen_particles(read_any(other), select="`alignments3D/class` == 1").input_rows.tolist() == [1]
+        cryosparc = other
+
+
+def test_neighbouring_uids_are_told_apart(cryosparc):
+    uid = np.load(cryosparc)["uid"]
+    assert len(np.unique(uid.astype(np.float64))) == 1
+    chosen = chosen_particles(read_any(cryosparc), select=f"uid == {uid[2]}")
+    assert chosen.input_rows.tolist() == [2]
+
+
+def test_a_file_that_has_changed_since_it_was_read_is_refused(cryosparc):
+    table = read_any(cryosparc)
+    rows = np.load(cryosparc)
+    with open(cryosparc, "wb") as file:
+        np.save(file, rows[:3])
+    with pytest.raises(InputError, match=r"J24_particles\.cs has 3 rows and 4 particles"):
+        chosen_particles(table, select="uid > 0")

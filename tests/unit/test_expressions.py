@@ -42,6 +42,26 @@ def test_conditions_mean_what_pandas_takes_them_for(text):
     assert Condition(text).holds(COLUMNS).tolist() == expected.tolist()
 
 
+@pytest.mark.parametrize(
+    "text", ["y != 3", "not (y > 5)", "y not in [1, 2]", "y > 5 or x > 0", "not (x > 9 and y > 9)", "y / 0 != 1"]
+)
+def test_where_a_number_is_missing_no_condition_holds(text):
+    columns = {"x": np.array([1.0, 1.0, 2.0]), "y": np.array([np.nan, 4.0, np.nan])}
+    assert Condition(text).holds(columns).tolist() == [False, True, False]
+
+
+def test_whole_numbers_are_compared_exactly_and_do_not_wrap():
+    large = 2**63 + np.array([0, 1, 2], dtype=np.uint64)
+    columns = {"uid": large, "n": np.array([0, 1, 2], dtype=np.uint32), "i": np.array([-(2**62) - 1, 0, 1])}
+    assert Condition(f"uid == {2**63 + 1}").holds(columns).tolist() == [False, True, False]
+    assert Condition(f"uid in [{2**63}, {2**63 + 2}]").holds(columns).tolist() == [True, False, True]
+    assert Condition(f"i < -{2**62}").holds(columns).tolist() == [True, False, False]
+    assert Condition(f"i < {10**30}").holds(columns).all()
+    assert Condition("n - 1 < 0").holds(columns).tolist() == [True, False, False]
+    assert Condition("-n < 0").holds(columns).tolist() == [False, True, True]
+    assert Condition("n < 1 / 0").holds(columns).all()
+
+
 def test_names_may_be_written_as_in_a_star_file():
     assert Condition("_rlnClassNumber == 2").holds(COLUMNS).sum() == (FRAME["rlnClassNumber"] == 2).sum()
 
@@ -61,6 +81,7 @@ def test_names_may_be_written_as_in_a_star_file():
         ("rlnMicrographName + 1 > 3", "`rlnMicrographName` is no number"),
         ("(rlnClassNumber > 1) + 1 > 1", "is no number"),
         ("rlnClassNumber > 1 & rlnOriginXAngst > 0", "write 'and' and 'or'"),
+        (f"rlnClassNumber < {10**400}", "a number in it is too large"),
         ("rlnClassNumber in 3", "'in' wants a list"),
         ("rlnClassNumber in []", "'in' wants a list"),
         ("rlnClassNumber is 3", "'is' is not understood"),
