@@ -233,9 +233,9 @@ def _trimming_note(
     what = f"runs of pLDDT under {asked}" if minimum == "auto" else f"pLDDT under {asked}"
     ranges = _ranges(residues, ~stays)
     listed = ", ".join(ranges[:_MAX_RANGES]) + (", …" if len(ranges) > _MAX_RANGES else "")
-    n_gone = int((~stays).sum())
+    n_gone = int((polymer & ~stays).sum())
     return (
-        f"{said}; {n_gone} of {len(residues)} residues have no defined place and are left out ({what}; "
+        f"{said}; {n_gone} of {polymer.sum()} residues have no defined place and are left out ({what}; "
         f"structure.min_plddt: 0 keeps them): {listed}."
     )
 

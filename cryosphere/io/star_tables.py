@@ -45,7 +45,8 @@ class StarTable:
         """Refuse the table if one of the columns is missing."""
         missing = [column for column in columns if column not in self.frame.columns]
         if missing:
-            raise InputError(f"{self.path} has no {what}: data_{self.block} lacks {', '.join(missing)}; {remedy}.")
+            some = "not all" if len(missing) < len(columns) else "no"
+            raise InputError(f"{self.path} has {some} {what}: data_{self.block} lacks {', '.join(missing)}; {remedy}.")
 
     def numbers(self, column: str, default: float | None = None) -> Float[np.ndarray, " row"]:
         """Return a column as finite float64, or ``default`` in every row if it is absent."""

@@ -103,8 +103,9 @@ class Condition:
         """Refuse the condition if one of its columns is not among ``names``, and give the nearest that is."""
         for name in sorted(self.columns):
             if name not in names:
-                near = difflib.get_close_matches(name, list(names), n=1, cutoff=0.0)
-                self._refuse(f"there is no column {name!r}{f'; the nearest is {near[0]!r}' if near else ''}")
+                near = difflib.get_close_matches(name, list(names), n=1, cutoff=0.8)
+                there = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(sorted(names))}"
+                self._refuse(f"there is no column {name!r}; {there}")
 
     def _value(self, node: ast.AST, columns: Mapping[str, np.ndarray]):
         """Value of a part of the condition: an array per row, a number or text."""

@@ -308,7 +308,7 @@ def _coarse_measurements(examination: Examination, given: Reading) -> tuple[Meas
     named |= {words[shift]: Hypothesis(shift=shift) for shift in examination.shifts() if shift != "given"}
     named["poses of other images"] = Hypothesis(pose="permuted")
     rows = [_measure(name, examination.read(hypothesis), reference) for name, hypothesis in named.items()]
-    return (rows[0], _measure("structure where the file has it", given, reference), *rows[1:])
+    return (rows[0], _measure("structure not moved to its best place", given, reference), *rows[1:])
 
 
 def _examine_ctf(

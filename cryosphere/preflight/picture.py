@@ -65,7 +65,7 @@ def draw(path: Path, comparison: Comparison, diagnosis: Diagnosis) -> None:
 
 def _title(diagnosis: Diagnosis) -> str:
     if not diagnosis.faults:
-        return "Particles averaged by view, and the structure's projections: no fault found"
+        return "Particles averaged by view, and the structure's projections: no fault found (differences may be motion)"
     return f"Particles averaged by view, and the structure's projections: {', '.join(diagnosis.faults)}"
 
 

@@ -44,7 +44,7 @@ def test_real_file_without_poses(test_data):
 
 def test_real_file_with_incomplete_ctf(test_data):
     text = message(test_data / "star" / "sample_incomplete_ctf_params.star")
-    assert "no CTF parameters" in text and "rlnVoltage" in text and "rlnSphericalAberration" not in text
+    assert "not all CTF parameters" in text and "rlnVoltage" in text and "rlnSphericalAberration" not in text
 
 
 @pytest.mark.parametrize(

@@ -155,7 +155,7 @@ def test_pickles_absent_files_and_empty_choices_are_refused(expanded, tmp_path, 
     (tmp_path / "rows.txt").write_text("3\n")
     with pytest.raises(ConfigError, match=r"particles\.select and particles\.index_file: none of the 8 particles"):
         choose(expanded, select="rlnClassNumber == 1", index_file=tmp_path / "rows.txt")
-    with pytest.raises(ConfigError, match="the nearest is 'rlnClassNumber'"):
+    with pytest.raises(ConfigError, match="did you mean 'rlnClassNumber'"):
         choose(expanded, select="rlnClassNum == 1")
     micrographs = write_star(tmp_path / "mics.star", {"micrographs": {"rlnMicrographName": ["a.mrc", "b.mrc"]}})
     with pytest.raises(InputError, match=r"mics\.star is a micrograph STAR file"):
@@ -201,7 +201,7 @@ def test_only_the_columns_that_are_needed_are_kept(expanded, tmp_path, write_sta
         ("optics", {"rlnVoltage", "rlnOpticsGroup"}),
         ("particles", {"rlnImageName"}),
     ]
-    with pytest.raises(ConfigError, match="no column 'rlnVoltag'; the nearest is 'rlnVoltage'"):
+    with pytest.raises(ConfigError, match="no column 'rlnVoltag'; did you mean 'rlnVoltage'"):
         chosen_particles(table, select="rlnVoltag > 1")
 
 
@@ -237,7 +237,7 @@ def test_fields_of_passthrough_files_can_be_asked_for(cryosparc):
     text = "`alignments3D/class` - 1 < 1 and `location/micrograph_path` == 'mic0'"
     assert chosen_particles(table, select=text).input_rows.tolist() == [0]
     assert chosen_particles(table, select="`alignments3D/class` in [1, 3]").input_rows.tolist() == [1, 3]
-    with pytest.raises(ConfigError, match="no column 'alignments3D/clas'; the nearest is 'alignments3D/class'"):
+    with pytest.raises(ConfigError, match="no column 'alignments3D/clas'; did you mean 'alignments3D/class'"):
         chosen_particles(table, select="`alignments3D/clas` == 1")
     with pytest.raises(ConfigError, match="no column 'alignments3D/pose'"):
         chosen_particles(table, select="`alignments3D/pose` == 1")

@@ -69,7 +69,8 @@ def test_names_may_be_written_as_in_a_star_file():
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("rlnClassNumbr == 1", "no column 'rlnClassNumbr'; the nearest is 'rlnClassNumber'"),
+        ("rlnTemperature == 1", "no column 'rlnTemperature'; there are "),
+        ("rlnClassNumbr == 1", "no column 'rlnClassNumbr'; did you mean 'rlnClassNumber'?"),
         ("rlnClassNumber = 1", "cannot be understood; use column names"),
         ("rlnClassNumber == ", "cannot be understood"),
         ("", "cannot be understood"),
