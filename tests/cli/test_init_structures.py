@@ -60,7 +60,7 @@ def test_options_are_written_and_used(folder, tmp_path, options, written, n_poly
         assert f", {n_ligands} ligand Gaussian{'s' * (n_ligands > 1)}\n" in result.stderr
     assert "is a predicted model (its title names ALPHAFOLD)" in result.stderr
     if "--min-plddt" not in options and "--assembly" not in options:
-        assert "6 of 21 residues have no defined place and are left out" in result.stderr and "A/1-6" in result.stderr
+        assert "6 of 20 residues have no defined place and are left out" in result.stderr and "A/1-6" in result.stderr
 
 
 def test_assembly_may_be_a_number_and_bad_values_are_named(folder, tmp_path):
