@@ -163,7 +163,7 @@ def test_pixels_that_are_not_finite_are_named(particle_set, tmp_path, place):
     with open(broken / "particles.mrcs", "r+b") as file:
         file.seek(1024 + 4 * (6 * 24 * 24 + place * 24 + place))
         file.write(np.float32(np.nan).tobytes())
-    with pytest.raises(InputError, match=r"particles\.mrcs: image 7 \(row 7 of particles\.star\) has pixels"):
+    with pytest.raises(InputError, match=r"particles\.mrcs: image 7 \(row 6 of particles\.star, from 0\) has pixels"):
         train(configuration(broken), tmp_path / "run", show_progress=False)
 
 
