@@ -132,6 +132,11 @@ class CTFParameters:
         present = {name: value for name, value in vars(self).items() if value is not None}
         return CTFParameters(**{name: value.to(*args, **kwargs) for name, value in present.items()})
 
+    def take(self, rows: slice) -> CTFParameters:
+        """Those of some images."""
+        present = {name: value for name, value in vars(self).items() if value is not None}
+        return CTFParameters(**{name: value[rows] for name, value in present.items()})
+
 
 @dataclass(frozen=True)
 class ParticleTable:
@@ -284,6 +289,11 @@ class ParticleBatch:
         """Every tensor on a device."""
         moved = {name: value.to(device) for name, value in vars(self).items()}
         return ParticleBatch(**moved)
+
+    def take(self, rows: slice) -> ParticleBatch:
+        """Some of the images."""
+        taken = {name: value.take(rows) if name == "ctf" else value[rows] for name, value in vars(self).items()}
+        return ParticleBatch(**taken)
 
 
 @dataclass(frozen=True)

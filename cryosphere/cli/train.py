@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from pathlib import Path
 
 import click
 
 from cryosphere.cli.choosing import choosing_options, choosing_overrides
 from cryosphere.cli.paths import path_map_option
+from cryosphere.errors import ConfigError
 
 
 @click.command()
@@ -20,6 +22,12 @@ from cryosphere.cli.paths import path_map_option
 @click.option("--resume", is_flag=True, help="Continue the run in the folder from its last checkpoint.")
 @click.option("--overwrite", is_flag=True, help="Replace the run in the folder.")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), help="In place of training.device.")
+@click.option(
+    "--gpus",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Share the images out to N GPUs of this machine (of several machines: torchrun).",
+)
 @choosing_options
 @click.option("--set", "overrides", multiple=True, metavar="SECTION.KEY=VALUE", help="Override a key; repeatable.")
 @click.option(
@@ -42,6 +50,7 @@ def command(
     resume: bool,
     overwrite: bool,
     device: str | None,
+    gpus: int | None,
     select: str | None,
     index_file: Path | None,
     subset: Path | None,
@@ -65,11 +74,16 @@ def command(
               cryosphere train config.yaml -o run1 --resume
               cryosphere train config.yaml -o run1 --resume --path-map /old/project=/new/project
               cryosphere train config.yaml -o halves --half-sets
+              cryosphere train config.yaml -o run1 --gpus 4
+              torchrun --nnodes 2 --nproc-per-node 4 -m cryosphere train config.yaml -o run1
     """
     if resume and overwrite:
         raise click.UsageError("--resume continues a run, --overwrite replaces it: give one of them.")
     if half_sets and no_posterior:
         raise click.UsageError("--half-sets compares posteriors: leave --no-posterior out.")
+    if gpus is not None and gpus > 1 and "WORLD_SIZE" not in os.environ:
+        sys.exit(_on_gpus(gpus, device))
+    from cryosphere import distributed
     from cryosphere.config_files import read_config
     from cryosphere.pipelines.checked_training import train
 
@@ -90,7 +104,21 @@ def command(
     if half_sets:
         from cryosphere.pipelines.half_sets import train_half_sets
 
-        click.echo(train_half_sets(settings, run_folder, **shared).sentence())
-        return
-    run = train(settings, run_folder, posterior=not no_posterior, **shared)
-    click.echo(str(run.folder))
+        result = train_half_sets(settings, run_folder, **shared).sentence()
+    else:
+        result = str(train(settings, run_folder, posterior=not no_posterior, **shared).folder)
+    if distributed.is_main():
+        click.echo(result)
+
+
+def _on_gpus(count: int, device: str | None) -> int:
+    """Run this command again in one process for each GPU; its exit status."""
+    import torch
+
+    from cryosphere.distributed import launch
+
+    if device in ("cpu", "mps"):
+        raise ConfigError(f"--gpus {count}: not with --device {device}.")
+    if torch.cuda.device_count() < count:
+        raise ConfigError(f"--gpus {count}: {torch.cuda.device_count()} CUDA GPUs are here.")
+    return launch(click.get_os_args(), count)

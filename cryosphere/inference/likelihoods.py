@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from tqdm import tqdm
 
+from cryosphere import distributed
 from cryosphere.model.losses import ContrastPrior, log_likelihood_ratio
 from cryosphere.model.renderer import Level, PreparedImages
 from cryosphere.model.vae import CryoSphere
@@ -48,7 +49,8 @@ def log_likelihoods(
 ) -> Float[Tensor, "image conformation"]:
     """Log-likelihood ratio to pure noise (nats) of every image at every conformation, on the CPU.
 
-    The images are gone through once for as many conformations as memory holds the transforms of.
+    The images are gone through once for as many conformations as memory holds the transforms of. Several processes
+    share the images, and each gets all values.
 
     Parameters
     ----------
@@ -62,13 +64,14 @@ def log_likelihoods(
     bar : tqdm, optional
         Told of every image, once for each time.
     """
-    found = torch.empty(len(rows), len(sites))
+    own = rows[distributed.share(len(rows))]
+    found = torch.empty(len(own), len(sites))
     for chunk in chunks(model, len(sites), level):
         table = model.renderer.table(sites[chunk], level)
-        for part, _, prepared, contrast in prepared_batches(model, images, rows, level, bar):
+        for part, _, prepared, contrast in prepared_batches(model, images, own, level, bar):
             overlap, power = model.renderer.overlaps(prepared, table)
             found[part, chunk] = log_likelihood_ratio(overlap, power, contrast).cpu()
-    return found
+    return distributed.gather(found)
 
 
 def chunks(model: CryoSphere, count: int, level: Level) -> list[slice]:

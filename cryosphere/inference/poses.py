@@ -11,6 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from tqdm import tqdm
 
+from cryosphere import distributed
 from cryosphere.config import ParticlesConfig
 from cryosphere.inference.likelihoods import prepared_batches
 from cryosphere.model.latents import prior_nodes
@@ -99,7 +100,7 @@ def refine_poses(
     band = None if resolution is None else model.renderer.band_at(resolution)
     level = model.renderer.level(band, len(sites))
     table = model.renderer.table(sites, level)
-    everyone = np.arange(images.table.n_particles)
+    everyone = np.arange(images.table.n_particles)[distributed.share(images.table.n_particles)]
     with tqdm(total=len(everyone) * _STEPS, desc="poses", unit="image", disable=not progress, leave=False) as bar:
         for _ in range(_STEPS):
             for part, _, prepared, contrast in prepared_batches(model, images, everyone, level, bar):
@@ -112,6 +113,10 @@ def refine_poses(
                 moved = rotvec_to_rotmat(step[:, :3]) @ rotvec_to_rotmat(images.pose_rotvec[rows])
                 images.pose_rotvec[rows] = rotmat_to_rotvec(moved)
                 images.pose_shift[rows] += step[:, 3:]
+    own = torch.from_numpy(everyone)
+    images.pose_rotvec, images.pose_shift = (
+        distributed.gather(values[own]) for values in (images.pose_rotvec, images.pose_shift)
+    )
 
 
 @torch.no_grad()

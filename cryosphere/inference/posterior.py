@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
 from jaxtyping import Float, Int
@@ -9,6 +11,7 @@ from scipy.special import logsumexp
 from torch import Tensor
 from tqdm import tqdm
 
+from cryosphere import distributed
 from cryosphere.config import InferenceConfig
 from cryosphere.errors import RunError
 from cryosphere.inference.likelihoods import chunks, log_likelihoods, prepared_batches
@@ -44,7 +47,9 @@ def ensure_posterior(run: Run, progress: bool = False) -> Run:
             f"{len(missing)} are missing (first: {missing[0]})."
         )
     posterior = compute_posterior(run.model, run.open_images(), run.config.inference, progress=progress)
-    save_posterior(run.layout.posterior, posterior, run.weights_hash())
+    if distributed.is_main():
+        save_posterior(run.layout.posterior, posterior, run.weights_hash())
+    distributed.wait()
     for name in ("posterior", "grid"):
         vars(run).pop(name, None)
     return run
@@ -96,14 +101,15 @@ def _of_encoder(model: CryoSphere, images: ParticleImages, progress: bool) -> Po
 def _encode(
     model: CryoSphere, images: ParticleImages, rows: Int[np.ndarray, " particle"], progress: bool
 ) -> tuple[Float[Tensor, "particle latent"], Float[Tensor, "particle latent"]]:
-    """Mean and std of q(z | image), on the CPU."""
-    means, stds = [], []
+    """Mean and std of q(z | image), on the CPU; several processes share the images."""
+    rows, latent_dim = rows[distributed.share(len(rows))], model.latent_dim
+    means, stds = [torch.zeros(0, latent_dim)], [torch.zeros(0, latent_dim)]
     starts = range(0, len(rows), _BATCH)
     for start in tqdm(starts, desc="encode", unit="batch", disable=not progress, leave=False):
         mean, log_std = model.encoder(images.batch(rows[start : start + _BATCH]).to(model.device))
         means.append(mean.cpu())
         stds.append(log_std.exp().cpu())
-    return torch.cat(means), torch.cat(stds)
+    return distributed.gather(torch.cat(means)), distributed.gather(torch.cat(stds))
 
 
 def _aggregate_draws(model: CryoSphere, images: ParticleImages, count: int, seed: int) -> Float[Tensor, "node latent"]:
@@ -146,15 +152,16 @@ def _of_shared_nodes(
 
 def _pose_gain(model, images, sites, about, level, bar) -> Float[Tensor, "image conformation"]:
     """What integrating over small pose errors changes of the log-likelihoods, on the CPU."""
+    own = distributed.share(len(about))
+    rows, about = np.arange(len(about))[own], about[own]
     gain = torch.empty(len(about), len(sites))
     for chunk in chunks(model, len(sites), level):
         table = model.renderer.table(sites[chunk], level)
-        rows = np.arange(len(about))
         for part, _, prepared, contrast in prepared_batches(model, images, rows, level, bar):
             prior = PosePrior.of(images, rows[part], model.config.particles, model.device)
             positions = sites[about[part].to(model.device)]
             gain[part, chunk] = pose_freedom(model, prepared, positions, table, contrast, prior).gain.cpu()
-    return gain
+    return distributed.gather(gain)
 
 
 def _moments(grid: PosteriorGrid, likelihood: Float[np.ndarray, "particle node"]) -> tuple[np.ndarray, ...]:
@@ -168,16 +175,25 @@ def _moments(grid: PosteriorGrid, likelihood: Float[np.ndarray, "particle node"]
 
 
 def _of_own_samples(model: CryoSphere, images: ParticleImages, count: int, seed: int, progress: bool) -> Posterior:
-    """Importance weights over shared latents and each image's own from its proposal."""
-    generator = torch.Generator().manual_seed(seed)
+    """Importance weights over shared latents and each image's own from its proposal.
+
+    Images come in lots with draws of their own, which the processes share.
+    """
     level = model.renderer.level(n_conformations=max(count, model.n_nodes))
-    rows = np.arange(images.table.n_particles)
-    parts: list[tuple[Tensor, ...]] = []
-    with tqdm(total=len(rows), desc="posterior", unit="image", disable=not progress) as bar:
-        for _, batch, prepared, contrast in prepared_batches(model, images, rows, level, bar):
-            encoded = EncodedImages(*model.encoder(batch))
-            parts.append(_gaussian(compare(model, prepared, count, generator, contrast, encoded, _OWN_SAMPLES)))
-    return _posterior(images, *(torch.cat(part) for part in zip(*parts, strict=True)), model.latent_dim)
+    rows, latent_dim = np.arange(images.table.n_particles), model.latent_dim
+    starts = range(0, len(rows), _BATCH)[distributed.share(math.ceil(len(rows) / _BATCH))]
+    empty = (torch.zeros(0, latent_dim), torch.zeros(0, latent_dim, latent_dim), torch.zeros(0), torch.zeros(0))
+    parts: list[tuple[Tensor, ...]] = [empty]
+    with tqdm(total=len(starts) * _BATCH, desc="posterior", unit="image", disable=not progress) as bar:
+        for start in starts:
+            generator = torch.Generator().manual_seed(seed + start)
+            for _, batch, prepared, contrast in prepared_batches(
+                model, images, rows[start : start + _BATCH], level, bar
+            ):
+                encoded = EncodedImages(*model.encoder(batch))
+                parts.append(_gaussian(compare(model, prepared, count, generator, contrast, encoded, _OWN_SAMPLES)))
+    found = (distributed.gather(torch.cat(part)) for part in zip(*parts, strict=True))
+    return _posterior(images, *found, latent_dim)
 
 
 def _gaussian(candidates: Candidates) -> tuple[Tensor, Tensor, Tensor, Tensor]:

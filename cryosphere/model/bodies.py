@@ -67,8 +67,12 @@ class BodySegmentation(nn.Module):
         """What every evaluation and export uses."""
         return self.logits
 
-    def sample(self, generator: torch.Generator) -> Tensor:
-        """The same: the assignment has a prior, but no spread."""
+    def noise(self, generator: torch.Generator) -> Float[Tensor, 0]:
+        """Nothing: the assignment has a prior, but no spread."""
+        return torch.zeros(0)
+
+    def sample(self, noise: Float[Tensor, 0]) -> Tensor:
+        """The same as :meth:`mean`."""
         return self.logits
 
     def weights(self, logits: Float[Tensor, "residue segment"]) -> Float[Tensor, "residue segment"]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from cryosphere.model.latents import log_normal, prior_nodes
@@ -39,6 +40,10 @@ class Candidates:
     overlap: Float[Tensor, "batch shared"]
     power: Float[Tensor, "batch shared"]
 
+    def through(self, function: Callable[[Tensor], Tensor]) -> Candidates:
+        """With every tensor, whose first axis are the images, replaced by a function of it."""
+        return Candidates(**{name: function(value) for name, value in vars(self).items()})
+
     @property
     def marginal(self) -> Float[Tensor, " batch"]:
         """Log marginal likelihood ratio of every image, nats."""
@@ -68,6 +73,10 @@ class EncodedImages:
         ]
         return torch.cat(parts) - math.log(len(self.mean))
 
+    def through(self, function: Callable[[Tensor], Tensor]) -> EncodedImages:
+        """With both tensors, whose first axis are the images, replaced by a function of them."""
+        return EncodedImages(function(self.mean), function(self.log_std))
+
     def draw(self, rows: Tensor, generator: torch.Generator) -> Float[Tensor, "n latent"]:
         """One draw from the proposal of each given image."""
         noise = torch.randn(len(rows), self.mean.shape[1], generator=generator).to(self.mean.device)
@@ -83,19 +92,22 @@ def compare(
     contrast: ContrastPrior | None = None,
     encoded: EncodedImages | None = None,
     n_own: int = 0,
+    places: Int[Tensor, " batch"] | None = None,
 ) -> Candidates:
     """Compare images with conformations at shared latents and, given an encoder's proposals, at some of their own.
 
     Without proposals the shared latents are spread evenly over the prior. With them half of the shared ones are drawn
     from the proposals of all images together, and each image gets ``n_own`` more from its own; every candidate then
     weighs prior / mixture of the densities that candidates of that image come from (the balance heuristic of
-    Veach & Guibas, SIGGRAPH 1995), so that the estimate is right whatever the encoder proposes.
+    Veach & Guibas, SIGGRAPH 1995), so that the estimate is right whatever the encoder proposes. The proposals may be
+    those of a larger set, in which the images have the given ``places``: what is drawn is then the same for every part
+    of it.
     """
     n_images = len(prepared.images)
     n_drawn = 0 if encoded is None else n_shared // 2
     shared = prior_nodes(n_shared - n_drawn, model.latent_dim, generator).to(model.device)
     if encoded is not None:
-        rows = torch.randint(n_images, (n_drawn,), generator=generator).to(model.device)
+        rows = torch.randint(len(encoded.mean), (n_drawn,), generator=generator).to(model.device)
         shared = torch.cat([shared, encoded.draw(rows, generator)])
     table = model.renderer.table(model.decode_sites(shared), prepared.level)
     overlap, power = model.renderer.overlaps(prepared, table)
@@ -103,13 +115,14 @@ def compare(
     latent = shared.expand(n_images, -1, -1)
     if encoded is None:
         return Candidates(latent, likelihood, torch.full_like(likelihood, -math.log(n_shared)), overlap, power)
+    places = torch.arange(n_images, device=model.device) if places is None else places.to(model.device)
     if n_own > 0:
-        rows = torch.arange(n_images, device=model.device).repeat_interleave(n_own)
-        own = encoded.draw(rows, generator)
+        rows = torch.arange(len(encoded.mean), device=model.device).repeat_interleave(n_own)
+        own = encoded.draw(rows, generator).unflatten(0, (-1, n_own))[places].flatten(0, 1)
         found = _own_log_likelihood(model, prepared, own, contrast, n_own)
         latent = torch.cat([latent, own.view(n_images, n_own, -1)], dim=1)
         likelihood = torch.cat([likelihood, found], dim=1)
-    weight = _balance(latent, shared, encoded, n_drawn, n_own)
+    weight = _balance(latent, shared, encoded, places, n_drawn, n_own)
     return Candidates(latent, likelihood, weight, overlap, power)
 
 
@@ -125,7 +138,9 @@ def _own_log_likelihood(model, prepared, own, contrast, n_own: int) -> Float[Ten
     return torch.cat(parts).view(-1, n_own)
 
 
-def _balance(latent, shared, encoded: EncodedImages, n_drawn: int, n_own: int) -> Float[Tensor, "batch candidate"]:
+def _balance(
+    latent, shared, encoded: EncodedImages, places: Tensor, n_drawn: int, n_own: int
+) -> Float[Tensor, "batch candidate"]:
     """Log of prior / mixture density / number of candidates."""
     n_shared, total = len(shared), len(shared) + n_own
     prior = log_normal(latent)
@@ -139,5 +154,6 @@ def _balance(latent, shared, encoded: EncodedImages, n_drawn: int, n_own: int) -
     )
     parts = [prior + math.log((n_shared - n_drawn) / total), aggregate + math.log(max(n_drawn, 1) / total)]
     if n_own > 0:
-        parts.append(encoded.log_density(latent) + math.log(n_own / total))
+        of_images = encoded.through(lambda values: values[places])
+        parts.append(of_images.log_density(latent) + math.log(n_own / total))
     return prior - torch.logsumexp(torch.stack(parts), dim=0) - math.log(total)

@@ -112,9 +112,8 @@ class _GaussianPosterior(nn.Module):
         self.register_buffer("prior_mean", prior_mean)
         self.register_buffer("prior_std", prior_std)
 
-    def sample(self, generator: torch.Generator) -> Tensor:
-        noise = torch.randn(self.mean.shape, generator=generator, dtype=self.mean.dtype)
-        return self.mean + self.log_std.exp() * noise.to(self.mean.device)
+    def sample(self, noise: Tensor) -> Tensor:
+        return self.mean + self.log_std.exp() * noise
 
     def kl(self) -> Tensor:
         ratio = (2 * (self.log_std - self.prior_std.log())).exp()
@@ -175,11 +174,15 @@ class Segmentation(nn.Module):
         """Number of segments over all regions."""
         return len(self.names)
 
-    def sample(self, generator: torch.Generator) -> SegmentParameters:
-        """Draw one set of parameters from the posterior, for a training step."""
-        return SegmentParameters(
-            self.centre.sample(generator), self.width.sample(generator), self.logit.sample(generator)
-        )
+    def noise(self, generator: torch.Generator) -> Float[Tensor, "3 segment"]:
+        """Standard normal numbers for one draw from the posterior, on the CPU."""
+        return torch.stack([torch.randn(self.n_segments, generator=generator) for _ in range(3)])
+
+    def sample(self, noise: Float[Tensor, "3 segment"]) -> SegmentParameters:
+        """Parameters drawn from the posterior with given :meth:`noise`, for a training step."""
+        posteriors = (self.centre, self.width, self.logit)
+        noise = noise.to(self.local_index)
+        return SegmentParameters(*(one.sample(row) for one, row in zip(posteriors, noise, strict=True)))
 
     def mean(self) -> SegmentParameters:
         """Posterior mean: what every evaluation and export uses."""

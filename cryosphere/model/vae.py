@@ -253,12 +253,21 @@ class CryoSphere(nn.Module):
             return 1 / self.box_size**2, 1 / self.box_size**2
         return 1.0, 1 / self.n_training
 
-    def loss(self, batch: ParticleBatch, weights: KLWeights, generator: torch.Generator) -> LossTerms:
-        """Every term of the objective for a training batch, latents and segments sampled from their posteriors."""
+    def loss(
+        self,
+        batch: ParticleBatch,
+        weights: KLWeights,
+        latent_noise: Float[Tensor, "batch latent"],
+        segment_noise: Float[Tensor, ...],
+    ) -> LossTerms:
+        """Every term of the objective for a training batch.
+
+        Latents and segments are drawn from their posteriors with given standard normal numbers, those of the segments
+        from ``segmentation.noise``.
+        """
         mean, log_std = self.encoder(batch)
-        noise = torch.randn(mean.shape, generator=generator, dtype=mean.dtype).to(mean.device)
-        latent = mean + log_std.exp() * noise
-        segment_weights = self.segmentation.weights(self.segmentation.sample(generator))
+        latent = mean + log_std.exp() * latent_noise.to(mean)
+        segment_weights = self.segmentation.weights(self.segmentation.sample(segment_noise))
         decoded = self.decode_with_sites(latent, segment_weights)
         return self._terms(batch, *decoded, mean, log_std, weights)
 

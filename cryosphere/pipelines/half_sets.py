@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
+from cryosphere import distributed
 from cryosphere.config import Config
 from cryosphere.errors import RunError
 from cryosphere.evaluation.bodies import merge_segments, rand_index
@@ -127,8 +128,9 @@ def train_half_sets(
             )
         )
     agreement = compare_half_sets(*runs)
-    with atomic_output(folder / RESULT, overwrite=True) as temporary:
-        temporary.write_text(json.dumps(asdict(agreement), indent=2) + "\n", encoding="utf-8")
+    if distributed.is_main():
+        with atomic_output(folder / RESULT, overwrite=True) as temporary:
+            temporary.write_text(json.dumps(asdict(agreement), indent=2) + "\n", encoding="utf-8")
     return agreement
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 import numpy as np
 import torch
 from tqdm import tqdm
 
+from cryosphere import distributed
 from cryosphere.model.encoder import FreeLatents
 from cryosphere.records import LossTerms, ParticleBatch
 from cryosphere.training.schedules import kl_weights, learning_rate_factor
@@ -19,6 +20,9 @@ from cryosphere.training.trainer import Trainer, make_optimiser
 # Held-out images of a run with free latents take the best of this many training latents.
 _FREE_CANDIDATES = 16
 _USUAL_EPOCHS = 30
+# Steps between looks at the loss, which wait for the device.
+_STEPS_UNSEEN = 16
+_TERMS = tuple(field.name for field in fields(LossTerms))
 _TERM_LABELS = {
     "total": "loss",
     "data": "data",
@@ -80,28 +84,38 @@ class ElboTrainer(Trainer):
         first_step = self.progress.step
         order = self._epoch_order()
         for step in range(first_step, self.steps_per_epoch):
-            rows = order[step * self.batch_size : (step + 1) * self.batch_size]
-            batch = self.images.batch(rows).to(self.model.device)
-            self._count(self._step(batch), len(rows), bar)
-            if time.monotonic() - last_saved > 60 * self.config.training.checkpoint_minutes:
+            self._step(order[step * self.batch_size : (step + 1) * self.batch_size], bar)
+            is_due = time.monotonic() - last_saved > 60 * self.config.training.checkpoint_minutes
+            if is_due or (step + 1) % _STEPS_UNSEEN == 0:
+                self._show(bar)
+            if is_due:
                 self.save()
                 last_saved = time.monotonic()
+        self._show(bar)
         seconds = time.monotonic() - started
         images_per_second = (self.steps_per_epoch - first_step) * self.batch_size / max(seconds, 1e-9)
         self._finish_epoch(images_per_second, seconds)
 
-    def _step(self, batch: ParticleBatch) -> LossTerms:
-        """One optimiser step; stops before it if the loss is not finite."""
+    def _step(self, rows: np.ndarray, bar: tqdm) -> None:
+        """One optimiser step on some images, of which this process reads its share."""
         fraction = self._fraction()
         factor = learning_rate_factor(self.config.training.lr_schedule, fraction, self.config.training.lr_milestones)
         self._set_rates(factor)
         weights = kl_weights(self.config.loss.kl_schedule, fraction)
-        terms = self.model.loss(batch, weights, self.generator)
-        if not torch.isfinite(terms.total):
-            place = f"at epoch {self.progress.epoch + 1}, step {self.progress.step + 1}"
-            self._refuse_non_finite(terms.as_dict(), place)
-        self._descend(terms.total, self.model.parameters())
-        return terms
+        latent_noise = torch.randn(len(rows), self.model.latent_dim, generator=self.generator)
+        segment_noise = self.model.segmentation.noise(self.generator)
+        own = distributed.share(len(rows))
+        rows_of_own, latent_noise = rows[own], latent_noise[own]
+        batch = self.images.batch(rows_of_own).to(self.model.device) if len(rows_of_own) else None
+
+        def terms_of(part: slice) -> dict[str, torch.Tensor]:
+            return self.model.loss(batch.take(part), weights, latent_noise[part], segment_noise).as_dict()
+
+        parameters = list(self.model.parameters())
+        self._descend(parameters, parameters, terms_of, _TERMS, len(latent_noise), len(rows))
+        self.progress.images += len(rows)
+        self.progress.step += 1
+        bar.update(len(rows))
 
     def _fraction(self) -> float:
         """Share of the planned optimiser steps that is done."""
@@ -113,13 +127,10 @@ class ElboTrainer(Trainer):
         generator = np.random.default_rng([self.config.training.seed, self.progress.epoch])
         return generator.permutation(self.training_rows)
 
-    def _count(self, terms: LossTerms, n_images: int, bar: tqdm) -> None:
+    def _show(self, bar: tqdm) -> None:
+        """Add up the loss terms of the last steps, and show their means over the epoch so far."""
         sums = self.progress.sums
-        for name, value in terms.as_dict().items():
-            sums[name] = sums.get(name, 0.0) + n_images * value.item()
-        self.progress.images += n_images
-        self.progress.step += 1
-        bar.update(n_images)
+        self._settle_terms(sums, f"at epoch {self.progress.epoch + 1}, step {self.progress.step}")
         shown = {label: f"{sums[name] / self.progress.images:.4g}" for name, label in _TERM_LABELS.items()}
         bar.set_postfix(epoch=f"{self.progress.epoch + 1}/{self.epochs}", **shown, refresh=False)
 

@@ -12,6 +12,7 @@ from cryosphere.model.mixture import Candidates, EncodedImages
 from cryosphere.model.vae import CryoSphere
 from cryosphere.particles.dataset import ParticleImages
 from cryosphere.records import ParticleBatch
+from cryosphere.training.steps import GradientSum
 
 _SAMPLE, _BATCH = 512, 64
 # Steps of the encoder in every block of images, and the norm at which their gradients are cut.
@@ -75,13 +76,23 @@ def teach_encoder(
     batch: ParticleBatch,
     candidates: Candidates,
     optimiser: torch.optim.Optimizer,
+    gradient_sum: GradientSum,
+    n_images: int,
 ) -> None:
-    """Steps of an encoder towards the weights of the candidates: the cross-entropy of q(z | image) to them."""
+    """Steps of an encoder towards the weights of the candidates: the cross-entropy of q(z | image) to them.
+
+    ``batch`` and ``candidates`` are this process's part of ``n_images``.
+    """
+
+    def terms_of(part: slice) -> dict[str, Tensor]:
+        proposals = features.encode(encoder, batch.take(part))
+        cross_entropy = -(candidates.weights[part] * proposals.log_density(candidates.latent[part])).sum(1)
+        return {"total": cross_entropy.mean()}
+
+    parameters = list(encoder.parameters())
+    optimiser.zero_grad(set_to_none=True)
     for _ in range(_STEPS):
-        proposals = features.encode(encoder, batch)
-        loss = -(candidates.weights * proposals.log_density(candidates.latent)).sum(1).mean()
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(encoder.parameters(), _CLIP)
+        gradient_sum(parameters, terms_of, ("total",), len(batch.rows), n_images)
+        torch.nn.utils.clip_grad_norm_(parameters, _CLIP)
         optimiser.step()
     optimiser.zero_grad(set_to_none=True)

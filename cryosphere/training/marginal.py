@@ -9,12 +9,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 from tqdm import tqdm
 
 from cryosphere.inference.poses import refine_poses
 from cryosphere.model.losses import ContrastPrior
-from cryosphere.model.mixture import Candidates, compare
+from cryosphere.model.mixture import compare
 from cryosphere.model.renderer import PreparedImages
 from cryosphere.records import ParticleBatch
 from cryosphere.training.contrast import update_contrast
@@ -29,6 +30,7 @@ from cryosphere.training.evidence import (
 )
 from cryosphere.training.selection import ModelSelection, restored, snapshot
 from cryosphere.training.stages import Stage, n_own_samples, plan, rate_factor
+from cryosphere.training.steps import Division, Step
 from cryosphere.training.trainer import Trainer, make_optimiser
 
 # Held-out images that decide between models; training images stand in where none are held out.
@@ -45,6 +47,18 @@ _LEAST_GAIN = 0.002
 _ENOUGH_NATS, _MOST_PATIENCE = 4.0, 3.0
 # Conformations of a step whose geometry is looked at, evenly spread over the latent.
 _GEOMETRY_SAMPLE = 6
+_TERMS = ("data", "kl_segmentation", "continuity", "clash", "total")
+
+
+@dataclass(frozen=True)
+class _Block:
+    """This process's images of a block, ready to be compared, and the optics groups of all its images."""
+
+    division: Division
+    batch: ParticleBatch
+    prepared: PreparedImages
+    contrast: ContrastPrior | None
+    optics_group: Int[Tensor, " image"]
 
 
 @dataclass
@@ -208,92 +222,90 @@ class MarginalTrainer(Trainer):
 
     def _run_block(self, stage: Stage, n_blocks: int, rows: np.ndarray, bar: tqdm) -> None:
         """Compare a block of images with shared conformations, then take its optimiser steps."""
-        batch = self.images.batch(rows).to(self.model.device)
+        division = Division(len(rows), self.config.training.batch_size)
+        batch = self.images.batch(rows[division.places.numpy()]).to(self.model.device)
         level = self.model.level(stage.resolution)
         with torch.no_grad():
             prepared = self.model.renderer.prepare(batch, level)
         contrast = self.model.contrast_prior(batch.optics_group)
-        latent = candidates = None
+        latent, marginal = None, 0.0
         if stage.kind != "still":
-            candidates, latent = self._draw(stage, batch, prepared, contrast, self.progress.block / n_blocks)
-        size = self.config.training.batch_size
-        n_steps = math.ceil(len(rows) / size)
-        for step in range(n_steps):
-            part = slice(step * size, (step + 1) * size)
-            fraction = (self.progress.block + step / n_steps) / n_blocks
-            terms = self._step(
-                stage,
-                fraction,
-                prepared.take(part),
-                None if latent is None else latent[part],
-                contrast and contrast.take(part),
-            )
-            count = len(rows[part])
-            for name, value in terms.items():
-                self.progress.sums[name] = self.progress.sums.get(name, 0.0) + count * value
-            self.progress.images += count
-            bar.update(count)
-        if candidates is not None:
-            marginal = float(candidates.marginal.sum())
-            self.progress.sums["marginal"] = self.progress.sums.get("marginal", 0.0) - marginal
+            group = torch.from_numpy(self.images.table.optics_group[rows]).to(self.model.device)
+            block = _Block(division, batch, prepared, contrast, group)
+            latent, marginal = self._draw(stage, block, self.progress.block / n_blocks)
+        steps = division.steps()
+        for number, step in enumerate(steps):
+            self._set_rates(rate_factor((self.progress.block + number / len(steps)) / n_blocks))
+            self._step(stage, step, prepared.take(step.own), latent, contrast and contrast.take(step.own))
+            if latent is not None:
+                latent = latent[step.n_images :]
+            bar.update(step.n_images)
+        self._settle_terms(self.progress.sums, self._place(stage))
+        self.progress.sums["marginal"] = self.progress.sums.get("marginal", 0.0) - marginal
+        self.progress.images += len(rows)
         self.progress.visits += len(rows)
         self._show(stage, bar)
 
-    def _draw(
-        self,
-        stage: Stage,
-        batch: ParticleBatch,
-        prepared: PreparedImages,
-        contrast: ContrastPrior | None,
-        fraction: float,
-    ) -> tuple[Candidates, Tensor]:
+    def _draw(self, stage: Stage, block: _Block, fraction: float) -> tuple[Float[Tensor, "image latent"], float]:
         """Compare a block's images with conformations, and draw one latent for each with its posterior probability.
 
-        The contrasts and the encoder learn from the comparison.
+        The contrasts and the encoder learn from the comparison. Returns the latents of the images of all processes, and
+        the sum of their marginal log-likelihoods (nats).
         """
-        model = self.model
+        model, division = self.model, block.division
         n_own = n_own_samples(self.config, model.latent_dim)
         encoded = None
         if n_own > 0:
             with torch.no_grad():
-                encoded = self.features.encode(model.encoder, batch)
+                encoded = self.features.encode(model.encoder, block.batch).through(division.gather)
         count = max(4, round(stage.node_share * model.n_nodes))
-        candidates = compare(model, prepared, count, self.generator, contrast, encoded, n_own)
-        self._refuse_non_finite({"marginal": candidates.marginal.sum()}, self._place(stage))
+        own = compare(
+            model, block.prepared, count, self.generator, block.contrast, encoded, n_own, places=division.places
+        )
+        candidates = own.through(division.gather)
+        marginal = candidates.marginal.sum()
+        self._refuse_non_finite({"marginal": marginal}, self._place(stage))
         chosen = torch.multinomial(candidates.weights.cpu(), 1, generator=self.generator)[:, 0].to(model.device)
-        update_contrast(model, batch.optics_group, candidates)
+        update_contrast(model, block.optics_group, candidates)
         if encoded is not None:
             self._set_rates(rate_factor(fraction))
-            teach_encoder(model.encoder, self.features, batch, candidates, self.optimiser)
-        return candidates, candidates.latent[torch.arange(len(chosen), device=model.device), chosen]
+            taught = (model.encoder, self.features, block.batch, own, self.optimiser)
+            teach_encoder(*taught, self.gradient_sum, division.n_images)
+        return candidates.latent[torch.arange(len(chosen), device=model.device), chosen], float(marginal)
 
-    def _step(self, stage, fraction, prepared, latent, contrast) -> dict[str, float]:
-        """One optimiser step; stops before it if the loss is not finite."""
+    def _step(
+        self,
+        stage: Stage,
+        step: Step,
+        prepared: PreparedImages,
+        latent: Float[Tensor, "image latent"] | None,
+        contrast: ContrastPrior | None,
+    ) -> None:
+        """One optimiser step with this process's images at the latents of the whole step's, or at one structure."""
         model, config = self.model, self.config
-        self._set_rates(rate_factor(fraction))
-        weights = model.segmentation.weights(model.segmentation.sample(self.generator))
-        if latent is None:
-            start = torch.zeros(1, model.latent_dim, device=model.device)
-            conformations, sites = model.decode_with_sites(start, weights, still=True)
-            sites = sites.expand(len(prepared.images), -1, -1)
-        else:
-            unique, place = torch.unique(latent, dim=0, return_inverse=True)
-            conformations, sites = model.decode_with_sites(unique, weights)
-            sites = sites[place]
-        some = torch.linspace(0, len(conformations) - 1, min(len(conformations), _GEOMETRY_SAMPLE)).long()
-        continuity, clash = model.geometry(conformations[some.to(model.device)])
-        segment_prior = config.loss.kl_segmentation * sum(model.segmentation.kl()) / model.n_training
-        terms = {
-            "data": -model.log_likelihood(prepared, sites, contrast).mean(),
-            "kl_segmentation": segment_prior,
-            "continuity": stage.geometry * continuity,
-            "clash": stage.geometry * clash,
-        }
-        terms["total"] = sum(terms.values())
-        if not torch.isfinite(terms["total"]):
-            self._refuse_non_finite(terms, self._place(stage))
-        self._descend(terms["total"], model.decoder.parameters())
-        return {name: value.item() for name, value in terms.items()}
+        noise = model.segmentation.noise(self.generator)
+        unique = torch.zeros(1, model.latent_dim, device=model.device)
+        place = torch.zeros(step.n_images, dtype=torch.long, device=model.device)
+        if latent is not None:
+            unique, place = torch.unique(latent[: step.n_images], dim=0, return_inverse=True)
+        place = place[step.place]
+        some = torch.linspace(0, len(unique) - 1, min(len(unique), _GEOMETRY_SAMPLE)).long().to(model.device)
+
+        def terms_of(part: slice) -> dict[str, Tensor]:
+            weights = model.segmentation.weights(model.segmentation.sample(noise))
+            conformations, sites = model.decode_with_sites(unique, weights, still=latent is None)
+            continuity, clash = model.geometry(conformations[some])
+            likelihood = model.log_likelihood(prepared.take(part), sites[place[part]], contrast and contrast.take(part))
+            terms = {
+                "data": -likelihood.mean(),
+                "kl_segmentation": config.loss.kl_segmentation * sum(model.segmentation.kl()) / model.n_training,
+                "continuity": stage.geometry * continuity,
+                "clash": stage.geometry * clash,
+            }
+            return {**terms, "total": sum(terms.values())}
+
+        moved = [*model.decoder.parameters(), *model.segmentation.parameters()]
+        self._descend(moved, model.decoder.parameters(), terms_of, _TERMS, len(place), step.n_images)
 
     def _place(self, stage: Stage) -> str:
         return f"in stage '{stage.name}', block {self.progress.block + 1}"

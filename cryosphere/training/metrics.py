@@ -9,6 +9,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+from cryosphere import distributed
 from cryosphere.io.atomic import atomic_output
 from cryosphere.runs.tables import read_metrics
 
@@ -40,7 +41,12 @@ class Metrics:
             self._writer = SummaryWriter(str(self.events))
 
     def append(self, record: dict[str, Any]) -> None:
-        """Add a record: ``epoch``, the terms ``train`` and ``held_out`` (or None), ``learning_rate``, and more."""
+        """Add a record: ``epoch``, the terms ``train`` and ``held_out`` (or None), ``learning_rate``, and more.
+
+        Of several processes the first one writes.
+        """
+        if not distributed.is_main():
+            return
         with open(self.path, "a") as file:
             file.write(json.dumps(record) + "\n")
             file.flush()

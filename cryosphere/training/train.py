@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 import yaml
 
+from cryosphere import distributed
 from cryosphere.config import Config, choose_device
 from cryosphere.config_files import dump_config, parse_config, read_config
 from cryosphere.errors import RunError
@@ -49,7 +50,7 @@ def train(
     stack_of: Path | None = None,
     check: Check | None = None,
 ) -> Run:
-    """Train a model and write the run folder.
+    """Train a model and write the run folder; several processes (``torchrun``) share the images.
 
     Parameters
     ----------
@@ -81,6 +82,9 @@ def train(
     InputError, ConfigError, RunError
         Inputs, configuration or folder cannot be used, or the loss was not finite.
     """
+    distributed.join()
+    if not distributed.is_main():
+        show_progress, say = False, lambda sentence: None
     config = _as_config(config)
     chosen_device = choose_device(device or config.training.device)
     layout = RunLayout(Path(run_folder))
@@ -101,22 +105,28 @@ def train(
     if check is not None and not resume:
         check(config, table, structure, say)
     kind = MarginalTrainer if config.loss.objective == "marginal" else ElboTrainer
-    trainer = kind(model, images, config, layout, fingerprint, show_progress)
+    trainer = kind(model, images, config, layout, fingerprint, show_progress, say)
     if isinstance(trainer, ElboTrainer):
         prepare_encoder(model, images, trainer.training_rows, model.nominal_sites)
     if resume:
         trainer.resume()
-        _write_inputs(layout, config, table)
-    else:
-        _make_folder(layout, config, table, overwrite)
-        trainer.save()
+    distributed.wait()  # all have seen the folder as it was
+    if distributed.is_main():
+        if resume:
+            _write_inputs(layout, config, table)
+        else:
+            _make_folder(layout, config, table, overwrite)
+            trainer.save()
+        if order is not None:
+            shared = None if stack_of is None else RunLayout(Path(stack_of)).prepared
+            prepare(order, images, layout.prepared, shared=shared, show_progress=show_progress, say=say)
+    distributed.wait()
     if order is not None:
-        shared = None if stack_of is None else RunLayout(Path(stack_of)).prepared
-        bar = {"show_progress": show_progress, "say": say}
-        images.source = prepare(order, images, layout.prepared, shared=shared, **bar)
+        images.source = open_prepared(layout.prepared, order)
     _announce(trainer, chosen_device, say)
     trainer.train()
     _summarise(trainer, say)
+    distributed.wait()  # for the files of the first process
     run = Run.load(layout.folder, chosen_device)
     if posterior:
         ensure_posterior(run, progress=show_progress)
@@ -207,7 +217,7 @@ def _announce(trainer: Trainer, device: str, say: Callable[[str], None]) -> None
         f"{len(model.nominal_positions)} residues in {model.segmentation.n_segments} segments"
         f"{' to begin with' if config.segments.n_segments == 'auto' else ''}; "
         f"latent dimension {model.latent_dim}{' or more' if config.model.latent_dim == 'auto' else ''}; "
-        f"device {device}."
+        f"device {device}{f', {distributed.count()} processes' if distributed.count() > 1 else ''}."
     )
     n_training = len(trainer.training_rows)
     if isinstance(trainer, ElboTrainer) and n_training < config.training.batch_size:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NoReturn
@@ -13,15 +13,17 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from cryosphere import distributed
 from cryosphere.config import Config
 from cryosphere.config_files import dump_config
-from cryosphere.errors import RunError
+from cryosphere.errors import ConfigError, RunError
 from cryosphere.model.vae import CryoSphere
 from cryosphere.particles.dataset import ParticleImages
 from cryosphere.particles.selection import training_rows
 from cryosphere.runs.checkpoints import load_checkpoint, save_checkpoint
 from cryosphere.runs.layout import RunLayout
 from cryosphere.training.metrics import Metrics
+from cryosphere.training.steps import GradientSum, TermsOf
 
 
 class Trainer(ABC):
@@ -41,6 +43,8 @@ class Trainer(ABC):
         Of the inputs, stored in every checkpoint.
     show_progress : bool
         Progress bar on stderr.
+    say : callable
+        Receives sentences meant for the user.
     """
 
     progress: Any
@@ -54,13 +58,21 @@ class Trainer(ABC):
         layout: RunLayout,
         fingerprint: str,
         show_progress: bool = True,
+        say: Callable[[str], None] = lambda sentence: None,
     ) -> None:
         self.model, self.images, self.config, self.layout = model, images, config, layout
         self.fingerprint, self.show_progress = fingerprint, show_progress
         self.training_rows, self.held_out_rows = training_rows(images.table, config)
         model.n_training = len(self.training_rows)
+        if config.training.batch_size < distributed.count():
+            raise ConfigError(
+                f"training.batch_size: {config.training.batch_size} images cannot be shared out to "
+                f"{distributed.count()} processes; use fewer processes or a larger batch."
+            )
         self.generator = torch.Generator().manual_seed(config.start_seed)
         self.metrics = Metrics(layout.metrics, layout.tensorboard if config.output.tensorboard else None)
+        self.gradient_sum = GradientSum(say=say)
+        self._unsettled: list[tuple[int, dict[str, Tensor]]] = []
 
     def train(self) -> Any:
         """Do what is left; returns the progress.
@@ -70,7 +82,8 @@ class Trainer(ABC):
         RunError
             A loss term is not finite; the last checkpoint is from before.
         """
-        self.metrics.open(self.progress.epoch)
+        if distributed.is_main():
+            self.metrics.open(self.progress.epoch)
         done, total = self._visits()
         with tqdm(
             total=total,
@@ -98,26 +111,57 @@ class Trainer(ABC):
         for group in self.optimiser.param_groups:
             group["lr"] = group["base_lr"] * factor
 
-    def _descend(self, loss: Tensor, clipped: Iterable[nn.Parameter]) -> None:
-        """One optimiser step, with the gradient of some parameters clipped."""
-        self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()
+    def _descend(
+        self,
+        parameters: Iterable[nn.Parameter],
+        clipped: Iterable[nn.Parameter],
+        terms_of: TermsOf,
+        names: Sequence[str],
+        n_own: int,
+        n_images: int,
+    ) -> None:
+        """One optimiser step, with the gradient of some parameters clipped (see :class:`GradientSum`).
+
+        Its mean loss terms wait, on the device, for :meth:`_settle_terms`.
+        """
+        terms = self.gradient_sum(parameters, terms_of, names, n_own, n_images)
         if self.config.training.gradient_clip is not None:
             torch.nn.utils.clip_grad_norm_(clipped, self.config.training.gradient_clip)
         self.optimiser.step()
+        self._unsettled.append((n_images, terms))
+
+    def _settle_terms(self, sums: dict[str, float], place: str) -> None:
+        """Add the loss terms of the steps since the last time to sums over images.
+
+        Raises
+        ------
+        RunError
+            One is not finite.
+        """
+        if not self._unsettled:
+            return
+        names = list(self._unsettled[0][1])
+        counts = [count for count, _ in self._unsettled]
+        values = torch.stack([torch.stack([terms[name] for name in names]) for _, terms in self._unsettled]).cpu()
+        self._unsettled.clear()
+        self._refuse_non_finite(dict(zip(names, values.sum(0), strict=True)), place)
+        for n_images, step in zip(counts, values.tolist(), strict=True):
+            for name, value in zip(names, step, strict=True):
+                sums[name] = sums.get(name, 0.0) + n_images * value
 
     def _refuse_non_finite(self, terms: dict[str, Tensor], place: str) -> None:
         """Stop if a loss term is not finite."""
         bad = [name for name, value in terms.items() if not torch.isfinite(value)]
         if bad:
             raise RunError(
-                f"training stopped {place}, before the optimiser step: {', '.join(bad)} is not finite; try a smaller "
-                "training.learning_rate."
+                f"training stopped {place}: {', '.join(bad)} is not finite; try a smaller training.learning_rate. "
+                f"{self.layout.last_checkpoint} is from before."
             )
 
     def save(self, path: Path | None = None) -> None:
         """Write a checkpoint, by default the one to resume from."""
-        save_checkpoint(path or self.layout.last_checkpoint, self.state())
+        if distributed.is_main():
+            save_checkpoint(path or self.layout.last_checkpoint, self.state())
 
     def state(self) -> dict[str, Any]:
         """Everything that training depends on from here on."""
@@ -150,8 +194,9 @@ class Trainer(ABC):
         self.progress = type(self.progress)(**{name: state[name] for name in vars(self.progress)})
         self.generator.set_state(state["generator"])
         self._take_over(state)
-        for stray in self.layout.last_checkpoint.parent.glob(".*.partial*"):
-            stray.unlink()  # half-written when the run was killed
+        if distributed.is_main():
+            for stray in self.layout.last_checkpoint.parent.glob(".*.partial*"):
+                stray.unlink()  # half-written when the run was killed
 
     def _refuse_version(self) -> NoReturn:
         raise RunError(

@@ -114,7 +114,7 @@ def test_another_plan_is_not_resumed_and_values_that_are_not_finite_stop_trainin
         return terms
 
     monkeypatch.setattr(MarginalTrainer, "_step", spoils)
-    with pytest.raises(RunError, match=r"in stage 'open the latent', block [0-9]*, before the optimiser step: .* not"):
+    with pytest.raises(RunError, match=r"in stage 'open the latent', block [0-9]*: .* not"):
         train(swinging, tmp_path / "run")
     monkeypatch.setattr(stages, "_MOST_ROUNDS", 4)
     with pytest.raises(RunError, match="another version"):

@@ -37,7 +37,7 @@ def test_weights_against_the_formula_in_numpy():
     structure = make_structure()
     config = SegmentsConfig(n_segments=3, temperature=0.3)
     model = segmentation(structure, config)
-    parameters = model.sample(torch.Generator().manual_seed(1))
+    parameters = model.sample(model.noise(torch.Generator().manual_seed(1)))
     r = np.arange(70)[:, None]
     centre, width, logit = (value.detach().numpy() for value in vars(parameters).values())
     exponent = np.exp((-0.5 * (r - centre) ** 2 / width**2 + logit) / 0.3)
@@ -83,7 +83,8 @@ def test_the_evaluation_is_the_posterior_mean_and_training_samples():
     model = segmentation(make_structure(), SegmentsConfig(n_segments=4))
     assert torch.equal(model.weights(model.mean()), model.weights(model.mean()))
     generator = torch.Generator().manual_seed(0)
-    assert not torch.equal(model.sample(generator).centre, model.sample(generator).centre)
+    first, second = (model.sample(model.noise(generator)).centre for _ in range(2))
+    assert not torch.equal(first, second)
 
 
 @pytest.mark.parametrize(

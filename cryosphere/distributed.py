@@ -1,0 +1,171 @@
+"""Several processes that work on one model: each has a share of the images, all else is the same in every one.
+
+Every process holds the whole model, draws the same random numbers and takes the same decisions; only what is computed
+image by image is divided, and gathered again or added up. Results therefore do not depend on the number of processes,
+to the accuracy of sums. ``torchrun`` starts processes on any number of machines, :func:`launch` on this one. In a
+process of its own (the usual case) everything here is the identity.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterable, Sequence
+from datetime import timedelta
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch import distributed as dist
+
+from cryosphere.errors import ConfigError
+
+# How long the others wait for one process, which may be preparing a stack of images; whoever started the processes
+# ends them all when one dies.
+_PATIENCE = timedelta(days=2)
+# Seconds between looks at the processes of a launch.
+_LOOK_EVERY = 0.2
+
+
+def join() -> None:
+    """Join the processes that ``torchrun`` or :func:`launch` started with this one, once; no others, nothing happens.
+
+    Raises
+    ------
+    ConfigError
+        There are fewer GPUs on this machine than processes.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1 or dist.is_initialized():
+        return
+    local_rank = int(os.environ.get("LOCAL_RANK", "0"))
+    if torch.cuda.is_available():
+        if local_rank >= torch.cuda.device_count():
+            raise ConfigError(
+                f"process {local_rank} of this machine has no GPU of its own: there are {torch.cuda.device_count()}; "
+                "start one process for each GPU."
+            )
+        torch.cuda.set_device(local_rank)
+    dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", timeout=_PATIENCE)
+    atexit.register(dist.destroy_process_group)
+
+
+def count() -> int:
+    """Number of processes."""
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def rank() -> int:
+    """Number of this process, from 0."""
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def is_main() -> bool:
+    """Whether this process is the one that writes files and speaks to the user."""
+    return rank() == 0
+
+
+def wait() -> None:
+    """Go on when every process is here."""
+    if count() > 1:
+        dist.barrier()
+
+
+def share(n_items: int, of: int | None = None) -> slice:
+    """Consecutive items that one process, by default this one, works on; sizes differ by 1 at most."""
+    number = rank() if of is None else of
+    return slice(n_items * number // count(), n_items * (number + 1) // count())
+
+
+def gather(part: Float[Tensor, "own ..."], sizes: Sequence[int] | None = None) -> Float[Tensor, "item ..."]:
+    """Rows of all processes in the order of the processes, in each of them.
+
+    Parameters
+    ----------
+    part : tensor of shape (own, …)
+        Rows of this process.
+    sizes : sequence of int, optional
+        Rows of every process, where they are known; else they are asked for.
+    """
+    if count() == 1:
+        return part
+    if sizes is None:
+        numbers = [torch.zeros(1, dtype=torch.long) for _ in range(count())]
+        dist.all_gather(numbers, torch.tensor([len(part)]))
+        sizes = [int(number) for number in numbers]
+    padded = part.new_zeros(max(sizes), *part.shape[1:])
+    padded[: len(part)] = part
+    parts = [torch.empty_like(padded) for _ in sizes]
+    dist.all_gather(parts, padded)
+    return torch.cat([rows[:size] for rows, size in zip(parts, sizes, strict=True)])
+
+
+def add_up(tensors: Iterable[Tensor]) -> None:
+    """Sum tensors of one type and device over the processes, each in place, in one message."""
+    tensors = list(tensors)
+    if count() == 1 or not tensors:
+        return
+    together = torch.cat([tensor.flatten() for tensor in tensors])
+    dist.all_reduce(together)
+    for tensor, total in zip(tensors, together.split([tensor.numel() for tensor in tensors]), strict=True):
+        tensor.copy_(total.view_as(tensor))
+
+
+def launch(arguments: Sequence[str], n_processes: int) -> int:
+    """Run ``python -m cryosphere`` with some arguments in several processes of this machine.
+
+    What the first process prints is shown, what the others print only if one of them fails first. When one fails the
+    others are ended.
+
+    Returns
+    -------
+    int
+        Exit status: 0, or that of the first that failed.
+    """
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    shared = {
+        "WORLD_SIZE": str(n_processes),
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+        "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // n_processes))),
+    }
+    with tempfile.TemporaryFile() as others:
+        processes = []
+        try:
+            for number in range(n_processes):
+                own = {"RANK": str(number), "LOCAL_RANK": str(number)}
+                quiet = {"stdout": subprocess.DEVNULL, "stderr": others} if number else {}
+                command = [sys.executable, "-m", "cryosphere", *arguments]
+                processes.append(subprocess.Popen(command, env=os.environ | shared | own, **quiet))
+            failed = _first_failure(processes)
+        finally:
+            for process in processes:
+                process.terminate()
+            for process in processes:
+                process.wait()
+        if failed is None:
+            return 0
+        if failed > 0:
+            others.seek(0)
+            sys.stderr.write(others.read().decode(errors="replace"))
+        return processes[failed].returncode
+
+
+def _first_failure(processes: list[subprocess.Popen]) -> int | None:
+    """Wait for processes to end; number of the first that fails, and of the first of all if it fails at that time."""
+    while True:
+        states = [process.poll() for process in processes]
+        failed = [number for number, state in enumerate(states) if state]
+        if failed:
+            if processes[0].poll() is None:
+                time.sleep(5 * _LOOK_EVERY)  # the same mistake of the user ends all: let the first say it
+            return 0 if processes[0].poll() else failed[0]
+        if all(state == 0 for state in states):
+            return None
+        time.sleep(_LOOK_EVERY)

@@ -1,0 +1,216 @@
+"""Several processes give what one gives: gradients, metrics, posteriors, resumed runs."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from tqdm import tqdm
+
+from cryosphere import distributed
+from cryosphere.config_files import parse_config
+from cryosphere.errors import ConfigError
+from cryosphere.model.vae import CryoSphere
+from cryosphere.particles.dataset import ParticleImages
+from cryosphere.records import CTFParameters, ParticleBatch
+from cryosphere.runs.layout import RunLayout
+from cryosphere.runs.tables import load_posterior, read_metrics
+from cryosphere.training.elbo import ElboTrainer
+from cryosphere.training.encoding import prepare_encoder
+from cryosphere.training.marginal import MarginalTrainer
+from cryosphere.training.stages import Stage
+from cryosphere.training.steps import Division, GradientSum
+from cryosphere.training.train import load_inputs, train
+from tests.particle_sets import SHORT_TRAINING, write_particle_set
+from tests.processes import in_processes
+
+PAPER = {"model": {"preset": "paper"}, "training": {"epochs": 2, "batch_size": 16, "learning_rate": 1e-3}}
+OWN_SAMPLES = {"model": {"latent_dim": 3}, "training": {"batch_size": 16}, "segments": {"n_segments": 3}}
+
+
+@pytest.fixture(scope="module")
+def particle_set(tmp_path_factory):
+    return write_particle_set(tmp_path_factory.mktemp("processes") / "set", 200, snr=0.5)
+
+
+def settings(folder, changes):
+    return {
+        "particles": {"file": str(folder / "particles.star")},
+        "structure": {"file": str(folder / "nominal.cif"), "origin": "center", "gaussian_at": "calpha"},
+        "output": {"tensorboard": False},
+        **changes,
+        "training": {"device": "cpu", "held_out": 0.1, **changes.get("training", {})},
+    }
+
+
+def in_double(batch: ParticleBatch) -> ParticleBatch:
+    def double(value):
+        return value.double() if value.is_floating_point() else value
+
+    values = dict(vars(batch))
+    ctf = CTFParameters(**{name: double(value) for name, value in vars(values.pop("ctf")).items() if value is not None})
+    return ParticleBatch(ctf=ctf, **{name: double(value) for name, value in values.items()})
+
+
+def trainer_in_double(kind, folder: Path, run: Path, changes):
+    config = parse_config(settings(folder, changes), folder)
+    table, structure = load_inputs(config)
+    torch.manual_seed(0)
+    model = CryoSphere(structure, table.n_particles, table.box_size, table.pixel_size, config)
+    images = ParticleImages(table, model.mask_radius)
+    prepare_encoder(model, images, np.arange(table.n_particles), model.nominal_sites)
+    model.double()
+    single = images.batch
+    images.batch = lambda rows: in_double(single(rows))
+    return kind(model, images, config, RunLayout(run), "", show_progress=False)
+
+
+def no_bar() -> tqdm:
+    return tqdm(disable=True)
+
+
+def write_gradients(kind, folder: Path, out: Path, changes, n_images: int) -> None:
+    """Gradients after the steps of one block of images, by every process into a file of its own."""
+    distributed.join()
+    trainer = trainer_in_double(kind, folder, out, changes)
+    trainer.model.train()
+    rows = trainer.training_rows[:n_images]
+    if kind is ElboTrainer:
+        trainer._step(rows, no_bar())
+    else:
+        stage = Stage("fit", "latent", None, n_images, n_images)
+        trainer.optimiser = trainer._make_optimiser(stage)
+        trainer._run_block(stage, 1, rows, no_bar())
+    trainer._settle_terms(trainer.progress.sums, "in the test")
+    gradients = {name: p.grad.numpy() for name, p in trainer.model.named_parameters() if p.grad is not None}
+    sums = np.array(list(trainer.progress.sums.values()))
+    np.savez(out / f"process-{distributed.rank()}.npz", sums=sums, **gradients)
+
+
+@pytest.mark.parametrize(
+    ("kind", "changes", "n_images"),
+    [
+        (ElboTrainer, PAPER, 11),
+        (MarginalTrainer, {"training": {"batch_size": 16}}, 65),
+        (MarginalTrainer, OWN_SAMPLES, 65),
+    ],
+    ids=["elbo", "marginal", "own samples"],
+)
+def test_gradients_of_three_processes_are_those_of_one(particle_set, tmp_path, kind, changes, n_images):
+    alone, together = tmp_path / "alone", tmp_path / "together"
+    alone.mkdir()
+    together.mkdir()
+    write_gradients(kind, particle_set, alone, changes, n_images)
+    in_processes(3, write_gradients, kind, particle_set, together, changes, n_images)
+    expected = np.load(alone / "process-0.npz")
+    whole = np.concatenate([expected[name].ravel() for name in expected])
+    assert any("segmentation" in name and np.abs(expected[name]).max() > 0 for name in expected)
+    for number in range(3):
+        found = np.load(together / f"process-{number}.npz")
+        assert set(found) == set(expected)
+        difference = np.concatenate([(found[name] - expected[name]).ravel() for name in expected])
+        assert np.linalg.norm(difference) < 1e-6 * np.linalg.norm(whole)
+
+
+def test_parts_of_a_step_give_the_gradient_of_the_whole(particle_set, tmp_path):
+    gradients = []
+    for at_a_time in (None, 3):
+        trainer = trainer_in_double(ElboTrainer, particle_set, tmp_path, PAPER)
+        trainer.gradient_sum.at_a_time = at_a_time
+        trainer._step(trainer.training_rows[:11], no_bar())
+        gradients.append(torch.cat([p.grad.flatten() for p in trainer.model.parameters()]))
+    assert torch.linalg.norm(gradients[0] - gradients[1]) < 1e-10 * torch.linalg.norm(gradients[0])
+
+
+def test_out_of_memory_halves_the_part_and_goes_on():
+    weight, said, seen = torch.nn.Parameter(torch.zeros(())), [], []
+
+    def terms_of(part):
+        seen.append(part.stop - part.start)
+        if seen[-1] > 3:
+            raise torch.OutOfMemoryError("no more")
+        return {"total": weight * torch.arange(part.start, part.stop).double().mean()}
+
+    gradient_sum = GradientSum(say=said.append)
+    terms = gradient_sum([weight], terms_of, ["total"], 10, 10)
+    assert weight.grad == pytest.approx(4.5) and terms["total"] == 0
+    assert seen == [10, 5, 3, 3, 3, 1] and gradient_sum.at_a_time == 3
+    assert said[-1] == "The device's memory is too small for 5 images at a time: going on with 3."
+
+
+def check_sharing() -> None:
+    distributed.join()
+    values = torch.arange(14.0).view(7, 2)
+    own = values[distributed.share(7)]
+    assert torch.equal(distributed.gather(own), values)
+    assert torch.equal(distributed.gather(values[:0]), values[:0])
+    first, second = torch.ones(2), torch.full((), float(distributed.rank()))
+    distributed.add_up([first, second])
+    assert first.tolist() == [3, 3] and second == 3
+    for n_images, size in ((10, 4), (9, 4), (2, 4), (12, 12)):
+        division = Division(n_images, size)
+        numbers = torch.arange(n_images)
+        assert torch.equal(division.gather(numbers[division.places]), numbers)
+        begin = 0
+        for step in division.steps():
+            assert torch.equal(division.places[step.own], numbers[begin : begin + step.n_images][step.place])
+            begin += step.n_images
+        assert begin == n_images
+
+
+def test_shares_of_uneven_counts_come_back_in_order():
+    in_processes(3, check_sharing)
+
+
+def short_training(folder: Path, run: Path, changes, resume: bool = False) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        for place, value in SHORT_TRAINING.items():
+            patch.setattr(place, value)
+        train(settings(folder, changes), run, show_progress=False, resume=resume)
+
+
+def compare_runs(one: RunLayout, other: RunLayout) -> None:
+    metrics = [read_metrics(layout.metrics) for layout in (one, other)]
+    assert len(metrics[0]) == len(metrics[1])
+    for first, second in zip(*metrics, strict=True):
+        for group in ("train", "held_out"):
+            assert first[group] == pytest.approx(second[group], rel=1e-2, abs=1e-3)
+    first, second = (load_posterior(layout.posterior)[0] for layout in (one, other))
+    assert np.array_equal(first.index, second.index)
+    np.testing.assert_allclose(first.mean, second.mean, atol=5e-3)
+
+
+def test_two_processes_train_like_one_on_the_evidence_lower_bound(particle_set, tmp_path):
+    short_training(particle_set, tmp_path / "one", PAPER)
+    in_processes(2, short_training, particle_set, tmp_path / "two", PAPER)
+    compare_runs(RunLayout(tmp_path / "one"), RunLayout(tmp_path / "two"))
+
+
+def test_two_processes_train_like_one_on_the_marginal_likelihood(particle_set, tmp_path):
+    changes = {"segments": {"n_segments": 2}, "model": {"latent_dim": 1}, "training": {"batch_size": 16}}
+    short_training(particle_set, tmp_path / "one", changes)
+    in_processes(2, short_training, particle_set, tmp_path / "two", changes)
+    compare_runs(RunLayout(tmp_path / "one"), RunLayout(tmp_path / "two"))
+
+
+def test_the_command_in_two_processes_resumes_in_three(particle_set, tmp_path, monkeypatch):
+    values = settings(particle_set, {**PAPER, "training": {**PAPER["training"], "epochs": 1}})
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(values))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    arguments = ["train", str(tmp_path / "config.yaml"), "-o", str(tmp_path / "run"), "--no-check", "--quiet"]
+    assert distributed.launch([*arguments, "--no-posterior"], 2) == 0
+    (tmp_path / "run" / "posterior.npz").unlink(missing_ok=True)
+    assert distributed.launch([*arguments, "--resume"], 3) == 0
+    assert len(load_posterior(tmp_path / "run" / "posterior.npz")[0].mean) == 200
+
+
+def test_the_mistake_of_a_user_ends_all_processes_and_is_told_once(tmp_path, capfd):
+    assert distributed.launch(["train", str(tmp_path / "none.yaml"), "-o", str(tmp_path / "run")], 2) == 1
+    assert capfd.readouterr().err.count("Error: ") == 1
+
+
+def test_a_batch_smaller_than_the_processes_is_refused(particle_set, tmp_path, monkeypatch):
+    monkeypatch.setattr(distributed, "count", lambda: 17)
+    with pytest.raises(ConfigError, match="16 images cannot be shared out to 17 processes"):
+        trainer_in_double(ElboTrainer, particle_set, tmp_path, PAPER)
