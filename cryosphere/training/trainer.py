@@ -215,5 +215,6 @@ def make_optimiser(model: CryoSphere, rates: dict[str, float]) -> torch.optim.Op
         [
             {"params": list(getattr(model, name).parameters()), "lr": rate, "base_lr": rate}
             for name, rate in rates.items()
-        ]
+        ],
+        fused=True,
     )
