@@ -67,7 +67,7 @@ def measure(path: Path) -> list[tuple[str, float, float, float]]:
     return steps
 
 
-def write_table(path: Path, n_particles: int, n_stacks: int) -> None:
+def write_table(path: Path, n_particles: int, n_stacks: int, box: int = BOX) -> None:
     """Write the table and its stacks, in pieces."""
     rng = np.random.default_rng(0)
     per_stack = -(-n_particles // n_stacks)
@@ -75,7 +75,7 @@ def write_table(path: Path, n_particles: int, n_stacks: int) -> None:
         file.write("\n# version 30001\n\ndata_optics\n\nloop_ \n_rlnOpticsGroup #1 \n_rlnOpticsGroupName #2 \n")
         file.write("_rlnAmplitudeContrast #3 \n_rlnSphericalAberration #4 \n_rlnVoltage #5 \n_rlnImagePixelSize #6 \n")
         file.write("_rlnImageSize #7 \n")
-        file.writelines(f"{group:12d} group{group} 0.100000 2.700000 300.000000 1.060000 {BOX} \n" for group in (1, 2))
+        file.writelines(f"{group:12d} group{group} 0.100000 2.700000 300.000000 1.060000 {box} \n" for group in (1, 2))
         file.write("\n\n# version 30001\n\ndata_particles\n\nloop_ \n")
         file.writelines(f"_{name} #{number} \n" for number, name in enumerate(COLUMNS, start=1))
         written = 0
@@ -83,7 +83,7 @@ def write_table(path: Path, n_particles: int, n_stacks: int) -> None:
             count = min(per_stack, n_particles - written)
             micrograph = f"Micrographs/FoilHole_{stack:08d}_Data_10985376_10985377_20180810_2123-{stack:06d}_DW"
             name = f"Extract/job133/{micrograph}.mrcs"
-            write_stack(path.parent / name, per_stack)
+            write_stack(path.parent / name, per_stack, box)
             values = rng.uniform(-180, 180, (count, 16))
             for index, row in enumerate(values.tolist(), start=1):
                 numbers = [f"{value:12.6f}" for value in row]
@@ -101,19 +101,19 @@ def write_table(path: Path, n_particles: int, n_stacks: int) -> None:
             written += count
 
 
-def write_stack(path: Path, n_images: int) -> None:
+def write_stack(path: Path, n_images: int, box: int) -> None:
     """A stack of zeros that takes no room on the disk."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with mrcfile.new(path) as mrc:
         mrc.set_data(np.zeros((1, 1, 1), np.float32))
         mrc.voxel_size = 1.06
         header = mrc.header.copy()
-    header.nx = header.ny = header.mx = header.my = BOX
+    header.nx = header.ny = header.mx = header.my = box
     header.nz, header.mz, header.ispg = n_images, 1, 0
-    header.cella = (1.06 * BOX, 1.06 * BOX, 1.06)
+    header.cella = (1.06 * box, 1.06 * box, 1.06)
     with open(path, "wb") as file:
         file.write(header.tobytes())
-        file.truncate(1024 + 4 * n_images * BOX * BOX)
+        file.truncate(1024 + 4 * n_images * box * box)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""MRC files (MRC2014) through mrcfile: memory-mapped image stacks, and volumes with their place in space.
+"""MRC files (MRC2014) through mrcfile: images of stacks, and volumes with their place in space.
 
 Source of the format: Cheng et al., J. Struct. Biol. 192 (2015) 146, and https://www.ccpem.ac.uk/mrc_format.
 """
@@ -158,28 +158,6 @@ def _plausible(path: Path) -> bool:
     return False
 
 
-def open_stack(path: str | Path) -> np.ndarray:
-    """Memory-map a stack of images as ``[image, y, x]`` in the file's own number type, read-only.
-
-    Raises
-    ------
-    InputError
-        As :func:`read_header`.
-    """
-    path = Path(path)
-    if not path.is_file():
-        read_header(path)  # says what is wrong
-    status = path.stat()
-    header = _known_header(str(path), status.st_mtime_ns, status.st_size)
-    return np.memmap(header.path, dtype=header.dtype, mode="r", offset=header.data_offset, shape=header.shape)
-
-
-@lru_cache(maxsize=100_000)
-def _known_header(path: str, modified_ns: int, size: int) -> MRCHeader:
-    """Header of a file that was read before and has not changed since; training reads images of thousands of stacks."""
-    return read_header(path)
-
-
 def read_images(
     paths: Sequence[str | Path],
     stack_index: Int[np.ndarray, " image"],
@@ -190,28 +168,61 @@ def read_images(
     Raises
     ------
     InputError
-        If a stack has fewer images than asked for or another box than the first one.
+        If a stack cannot be read, has fewer images than asked for or another box than the first one.
     """
     stack_index, image_index = np.asarray(stack_index), np.asarray(image_index)
     images = None
     for stack in np.unique(stack_index):
-        data = open_stack(paths[stack])
+        header = _header_of(Path(paths[stack]))
         rows = np.flatnonzero(stack_index == stack)
         rows = rows[np.argsort(image_index[rows], kind="stable")]
-        if image_index[rows[0]] < 0 or image_index[rows[-1]] >= len(data):
+        if image_index[rows[0]] < 0 or image_index[rows[-1]] >= header.n_images:
             raise InputError(
-                f"{paths[stack]} has {len(data)} images, image {image_index[rows[-1]] + 1} is asked for; "
+                f"{paths[stack]} has {header.n_images} images, image {image_index[rows[-1]] + 1} is asked for; "
                 "the table belongs to another stack."
             )
         if images is None:
-            images = np.empty((len(stack_index), *data.shape[1:]), dtype=np.float32)
-        elif images.shape[1:] != data.shape[1:]:
+            images = np.empty((len(stack_index), *header.shape[1:]), dtype=np.float32)
+        elif images.shape[1:] != header.shape[1:]:
             raise InputError(
-                f"{paths[stack]} has images of {data.shape[2]} x {data.shape[1]} pixels, the other stacks "
+                f"{paths[stack]} has images of {header.shape[2]} x {header.shape[1]} pixels, the other stacks "
                 f"{images.shape[2]} x {images.shape[1]}; all must have one box."
             )
-        images[rows] = data[image_index[rows]]
+        _fill(images, rows, header, image_index[rows])
     return images if images is not None else np.empty((0, 0, 0), dtype=np.float32)
+
+
+def _fill(
+    images: Float[np.ndarray, "image y x"],
+    rows: Int[np.ndarray, " row"],
+    header: MRCHeader,
+    sections: Int[np.ndarray, " row"],
+) -> None:
+    """Read sections of a file, in ascending order, into rows of ``images``.
+
+    Each is asked for as a whole: through a memory map, a disk or network gets many requests for a few pages each.
+    """
+    section = np.empty(header.shape[1:], header.dtype)
+    with open(header.path, "rb", buffering=0) as file:
+        for row, number in zip(rows.tolist(), sections.tolist(), strict=True):
+            file.seek(header.data_offset + number * section.nbytes)
+            if file.readinto(section.data.cast("B")) < section.nbytes:
+                raise InputError(f"{header.path} ends before its image {number + 1}; copy it again.")
+            images[row] = section
+
+
+def _header_of(path: Path) -> MRCHeader:
+    """Header of a stack, read once unless the file changes."""
+    if not path.is_file():
+        read_header(path)  # says what is wrong
+    status = path.stat()
+    return _known_header(str(path), status.st_mtime_ns, status.st_size)
+
+
+@lru_cache(maxsize=100_000)
+def _known_header(path: str, modified_ns: int, size: int) -> MRCHeader:
+    """Header of a file that was read before and has not changed since; training reads images of thousands of stacks."""
+    return read_header(path)
 
 
 def write_stack(

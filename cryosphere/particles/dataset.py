@@ -23,7 +23,7 @@ _LEAST_POWER = 0.02
 
 
 class ParticleImages:
-    """Memory-mapped particle images of a table, prepared batch by batch.
+    """Particle images of a table, read and prepared batch by batch.
 
     Every image is made protein-bright, corrected for its optics group's aberrations, its background mean (outside the
     particle) subtracted, whitened with the radial noise spectrum of its optics group, and centred by its shift in

@@ -1,4 +1,4 @@
-"""Particle images prepared once and kept as one memory-mapped stack in the run folder.
+"""Particle images prepared once and kept as one stack in the run folder.
 
 In the stack, images are on the table's grid (Fourier-cropped or resampled where the files have another),
 protein-bright, with background mean 0, divided by the background's standard deviation of their optics group, and
@@ -132,7 +132,7 @@ class StackOrder:
 
 
 class PreparedStack(ImageSource):
-    """Images of a prepared stack, read through a memory map.
+    """Images of a prepared stack, read from it when they are asked for.
 
     Parameters
     ----------

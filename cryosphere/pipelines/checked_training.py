@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from cryosphere.training import train as training
 
 
 def train(config: Config | Path | str | dict, run_folder: Path | str, *, check: bool = True, **options: Any) -> Run:
-    """Compare images and structure, then train a model and write the run folder.
+    """Say what the run takes, compare images and structure, then train a model and write the run folder.
 
     Parameters
     ----------
@@ -22,7 +23,7 @@ def train(config: Config | Path | str | dict, run_folder: Path | str, *, check: 
         Made by this call; must not exist unless ``resume`` or ``overwrite``.
     check : bool
         Whether to begin with :func:`~cryosphere.preflight.check.quick_check`, which refuses inputs that certainly do
-        not belong together.
+        not belong together, and runs that do not fit into memory or disk.
     **options
         ``resume``, ``overwrite``, ``device``, ``posterior``, ``show_progress`` and ``say`` of
         :func:`cryosphere.training.train.train`.
@@ -32,4 +33,5 @@ def train(config: Config | Path | str | dict, run_folder: Path | str, *, check: 
     InputError, ConfigError, RunError
         Inputs, configuration or folder cannot be used, or the loss was not finite.
     """
-    return training.train(config, run_folder, check=quick_check if check else None, **options)
+    quick = partial(quick_check, run_folder=Path(run_folder), device=options.get("device"))
+    return training.train(config, run_folder, check=quick if check else None, **options)

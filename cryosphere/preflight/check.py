@@ -18,6 +18,7 @@ from cryosphere.particles.dataset import ParticleImages
 from cryosphere.preflight.comparison import Comparison
 from cryosphere.preflight.diagnosis import COARSE_A, Diagnosis, Measurement, diagnose
 from cryosphere.preflight.facts import Fact, describe_grey_values, describe_inputs
+from cryosphere.preflight.resources import Resources
 from cryosphere.preflight.sample import measure_grey_values, spread_sample
 from cryosphere.preflight.verdicts import Verdict, notes, verdicts
 from cryosphere.records import ParticleTable, Structure
@@ -37,7 +38,7 @@ class CheckReport:
     Attributes
     ----------
     facts : tuple of Fact
-        What the inputs hold.
+        What the inputs hold, and what a run takes.
     diagnosis : Diagnosis or None
         The comparison with the structure; None if no sampled image can be used.
     verdicts : tuple of Verdict
@@ -128,19 +129,19 @@ def check(
     if picture is not None:
         check_output(picture, overwrite=overwrite)
     table, structure = load_inputs(config)
-    facts = describe_inputs(table, structure, config)
+    resources = Resources.of(config, table, structure)
     grey, usable = measure_grey_values(table, spread_sample(table.n_particles, _FEW))
-    facts.append(describe_grey_values(grey))
+    facts = [*describe_inputs(table, structure), describe_grey_values(grey), *resources.facts()]
     if len(usable) == 0:
         row = grey.first_unusable
         sentence = (
             f"None of {grey.n_images} sampled images is usable (the first: row {row}, from 0): constant or not finite."
         )
         fault = Verdict("images", sentence, "Extract the particles again.", fatal=True)
-        return CheckReport(tuple(facts), None, (fault,), (*table.notes, *structure.notes))
+        return CheckReport(tuple(facts), None, (fault, *resources.verdicts()), (*table.notes, *structure.notes))
     diagnosis, comparison = _compare(config, table, structure, (_FEW, _MANY))
     inverted = config.particles.invert
-    found = verdicts(diagnosis, table, structure, inverted)
+    found = [*verdicts(diagnosis, table, structure, inverted), *resources.verdicts()]
     if picture is not None:
         from cryosphere.preflight.picture import draw
 
@@ -150,8 +151,17 @@ def check(
     return CheckReport(tuple(facts), diagnosis, tuple(found), said, None if picture is None else Path(picture))
 
 
-def quick_check(config: Config, table: ParticleTable, structure: Structure, say: Callable[[str], None]) -> None:
-    """Compare 200 images with the structure before training: say what is wrong, refuse what is certainly pointless.
+def quick_check(
+    config: Config,
+    table: ParticleTable,
+    structure: Structure,
+    say: Callable[[str], None],
+    *,
+    run_folder: Path | None = None,
+    device: str | None = None,
+) -> None:
+    """Before training: say what it takes of memory and disk, compare 200 images with the structure and say what is
+    wrong, refuse what is certainly pointless or does not fit.
 
     Parameters
     ----------
@@ -161,13 +171,20 @@ def quick_check(config: Config, table: ParticleTable, structure: Structure, say:
         In the model frame.
     say : callable
         Receives each sentence meant for the user.
+    run_folder : Path, optional
+        Where the run will be written; by default the current folder.
+    device : str, optional
+        In place of ``training.device``.
 
     Raises
     ------
     ConfigError
-        The images have the other sign than declared, poses of the other hand or inverse ones, or none that match:
-        certainly, not perhaps.
+        Memory or disk do not suffice, or the images have the other sign than declared, poses of the other hand or
+        inverse ones, or none that match: certainly, not perhaps.
     """
+    resources = Resources.of(config, table, structure, run_folder, device)
+    say(resources.sentence())
+    _tell(resources.verdicts(), say)
     _, usable = measure_grey_values(table, spread_sample(table.n_particles, _FEW))
     if len(usable) == 0:
         say("WARNING: no sampled image is finite and not constant.")
@@ -176,7 +193,11 @@ def quick_check(config: Config, table: ParticleTable, structure: Structure, say:
     inverted = config.particles.invert
     for sentence in notes(diagnosis, inverted):
         say(sentence)
-    found = verdicts(diagnosis, table, structure, inverted)
+    _tell(verdicts(diagnosis, table, structure, inverted), say)
+
+
+def _tell(found: list[Verdict], say: Callable[[str], None]) -> None:
+    """Refuse the first fatal fault (ConfigError); warn of the others."""
     for verdict in found:
         if verdict.fatal:
             raise ConfigError(f"{verdict} (`cryosphere check` shows more; --no-check trains all the same.)")

@@ -1,4 +1,4 @@
-"""What the inputs hold, in numbers and in words: particles, optics, poses, shifts, limits, grey values, cost."""
+"""What the inputs hold, in numbers and in words: particles, optics, poses, shifts, limits, grey values."""
 
 from __future__ import annotations
 
@@ -10,8 +10,6 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from cryosphere.config import Config
-from cryosphere.model.renderer import Renderer
 from cryosphere.physics.ctf import electron_wavelength
 from cryosphere.preflight.sample import GreyValues
 from cryosphere.records import ParticleTable, Structure
@@ -20,12 +18,6 @@ from cryosphere.records import ParticleTable, Structure
 _MOST_BINS, _PER_BIN = 500, 10
 # Share of the sphere that views as even as these would fill.
 _EVEN, _UNEVEN = 0.8, 0.4
-# Bytes that the program and its libraries take, that slices take at a time, and that a block of images takes.
-_PROGRAM_BYTES, _SLICE_BYTES, _BLOCK_BYTES = 0.7e9, 0.3e9, 3 * 30_000_000 * 4
-_MOST_IMAGES_PER_BLOCK = 1024
-# Conformations in training and in the posterior, for one, two and more latent dimensions.
-_TRAINING_NODES, _POSTERIOR_NODES = {1: 32, 2: 96}, {1: 96, 2: 576}
-_MANY_TRAINING_NODES, _MANY_POSTERIOR_NODES = 128, 256
 _GROUPS_NAMED = 4
 
 
@@ -38,7 +30,7 @@ class Fact:
     values: dict[str, Any] = field(default_factory=dict)
 
 
-def describe_inputs(table: ParticleTable, structure: Structure, config: Config) -> list[Fact]:
+def describe_inputs(table: ParticleTable, structure: Structure) -> list[Fact]:
     """Everything that the particle table and the structure say of themselves."""
     return [
         _particles(table),
@@ -49,7 +41,6 @@ def describe_inputs(table: ParticleTable, structure: Structure, config: Config) 
         _shifts(table),
         *_limits(table),
         _structure(table, structure),
-        _cost(table, structure, config),
     ]
 
 
@@ -174,32 +165,3 @@ def _structure(table: ParticleTable, structure: Structure) -> Fact:
         f"(half the box is {table.box_size * table.pixel_size / 2:.0f} Å; centred it needs at least {needed} px)"
     )
     return Fact("structure", text, {"n_residues": structure.n_residues, "radius": radius, "reach": reach})
-
-
-def _cost(table: ParticleTable, structure: Structure, config: Config) -> Fact:
-    """Memory that training takes and disk space that a run folder takes, roughly."""
-    latent = config.model.latent_dim
-    dimensions = 2 if latent == "auto" else latent
-    shared = config.training.n_nodes or _TRAINING_NODES.get(dimensions, _MANY_TRAINING_NODES)
-    compared = config.inference.n_conformations or _POSTERIOR_NODES.get(dimensions, _MANY_POSTERIOR_NODES)
-    n = table.n_particles
-    if config.loss.objective == "elbo":
-        shared, compared = 1, config.inference.n_conformations or 64
-    renderer = Renderer(structure, table.box_size, table.pixel_size, 0.5 * table.box_size * table.pixel_size)
-    band = renderer.level(n_conformations=shared).band
-    transforms = 8 * shared * (4 * band + 1) ** 2 * (2 * band + 1)
-    block = min(_BLOCK_BYTES, _MOST_IMAGES_PER_BLOCK * 12 * table.box_size**2)
-    block = max(block, 12 * config.training.batch_size * table.box_size**2)
-    memory = _PROGRAM_BYTES + _SLICE_BYTES + transforms + block + 250 * n
-    disk = 4.0 * n * compared + 200 * n + 5e6
-    images = 4.0 * n * table.box_size**2
-    text = (
-        f"about {memory / 1e9:.1f} GB of memory to train ({shared} conformations at a time, batch "
-        f"{config.training.batch_size}); images {_size(images)} as float32, run folder about {_size(disk)}, "
-        f"coordinates of all particles {_size(12.0 * n * structure.n_residues)}"
-    )
-    return Fact("cost", text, {"memory_bytes": memory, "run_bytes": disk, "image_bytes": images})
-
-
-def _size(n_bytes: float) -> str:
-    return f"{n_bytes / 1e9:.1f} GB" if n_bytes >= 1e9 else f"{n_bytes / 1e6:.0f} MB"

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from cryosphere.errors import InputError
-from cryosphere.io.mrc import open_stack, read_header, read_images, read_volume
+from cryosphere.io.mrc import read_header, read_images, read_volume
 from cryosphere.io.star import read_particles
 
 
@@ -301,7 +301,7 @@ def test_direct_reading_checks_too(tmp_path, make_stack):
     with pytest.raises(InputError, match="6 x 6 pixels, the other stacks 8 x 8"):
         read_images(paths, np.array([0, 1]), np.zeros(2, int))
     with pytest.raises(InputError, match="does not exist"):
-        open_stack(tmp_path / "absent.mrcs")
+        read_images([tmp_path / "absent.mrcs"], np.zeros(1, int), np.zeros(1, int))
     with pytest.raises(InputError, match="does not exist"):
         read_header(tmp_path)
 

@@ -1,11 +1,15 @@
 """MRC stacks and volumes, with mrcfile and real files of other programs as the other side."""
 
+import os
+import tracemalloc
+
 import mrcfile
 import numpy as np
 import pytest
 
 from cryosphere.errors import InputError
-from cryosphere.io.mrc import open_stack, read_header, read_images, read_volume, write_stack, write_volume
+from cryosphere.io import mrc
+from cryosphere.io.mrc import read_header, read_images, read_volume, write_stack, write_volume
 from cryosphere.io.structures import read_structure
 
 
@@ -30,20 +34,44 @@ def test_images_of_several_stacks_in_the_order_asked_for(tmp_path, make_stack):
     np.testing.assert_array_equal(read, np.stack([second[4], first[2], second[0], first[0]]))
 
 
-def test_stack_is_a_read_only_memory_map(tmp_path, make_stack):
-    images = make_stack(tmp_path / "s.mrcs")
-    stack = open_stack(tmp_path / "s.mrcs")
-    assert isinstance(stack, np.memmap)
-    np.testing.assert_array_equal(stack, images)
-    with pytest.raises(ValueError, match="read-only"):
-        stack[0] = 0
+def all_images(path):
+    return read_images([path], np.zeros(read_header(path).n_images, int), np.arange(read_header(path).n_images))
+
+
+def test_images_that_are_asked_for_twice_come_twice(tmp_path, make_stack):
+    images = make_stack(tmp_path / "s.mrcs", n_images=3)
+    read = read_images([tmp_path / "s.mrcs"], np.zeros(4, int), np.array([1, 2, 1, 1]))
+    np.testing.assert_array_equal(read, images[[1, 2, 1, 1]])
+
+
+def test_a_few_images_of_a_large_stack_take_little_memory(tmp_path):
+    write_stack(tmp_path / "s.mrcs", [np.zeros((1, 64, 64))], n_images=1, pixel_size=1.0)
+    with open(tmp_path / "s.mrcs", "r+b") as file:
+        file.truncate(1024 + 4 * 64 * 64 * 1_000_000)  # 16 GB of holes
+        file.seek(8)
+        file.write(np.int32(1_000_000).tobytes())
+    tracemalloc.start()
+    read = read_images([tmp_path / "s.mrcs"], np.zeros(3, int), np.array([999_999, 5, 0]))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert read.shape == (3, 64, 64) and peak < 5e6
+
+
+def test_a_file_cut_short_after_its_header_was_read_is_named(tmp_path, make_stack, monkeypatch):
+    make_stack(tmp_path / "s.mrcs")
+    header = read_header(tmp_path / "s.mrcs")
+    monkeypatch.setattr(mrc, "_known_header", lambda *_: header)
+    os.truncate(tmp_path / "s.mrcs", 1024 + 3 * 8 * 8 * 4 + 5)
+    assert read_images([tmp_path / "s.mrcs"], np.zeros(1, int), np.array([2])).shape == (1, 8, 8)
+    with pytest.raises(InputError, match="ends before its image 4; copy it again"):
+        read_images([tmp_path / "s.mrcs"], np.zeros(1, int), np.array([3]))
 
 
 def test_single_image_file(tmp_path):
     image = np.arange(64, dtype=np.float32).reshape(8, 8)
     with mrcfile.new(tmp_path / "one.mrc") as mrc:
         mrc.set_data(image)
-    np.testing.assert_array_equal(open_stack(tmp_path / "one.mrc"), image[None])
+    np.testing.assert_array_equal(all_images(tmp_path / "one.mrc"), image[None])
 
 
 def test_extended_header_and_big_endian(tmp_path):
@@ -60,7 +88,7 @@ def test_old_file_without_identifier_is_read_and_noted(test_data):
     header = read_header(test_data / "stacks" / "relion31.mrcs")
     assert header.shape == (5, 256, 256)
     assert len(header.notes) == 1 and "identifier" in header.notes[0]
-    stack = open_stack(test_data / "stacks" / "relion31.mrcs")
+    stack = all_images(test_data / "stacks" / "relion31.mrcs")
     assert np.isfinite(stack).all() and 0.1 < stack.std() < 100
 
 
@@ -69,7 +97,7 @@ def test_bytes_after_the_last_image_are_noted(tmp_path, make_stack):
     with open(tmp_path / "s.mrcs", "ab") as file:
         file.write(b"12345")
     assert "5 bytes after" in read_header(tmp_path / "s.mrcs").notes[0]
-    np.testing.assert_array_equal(open_stack(tmp_path / "s.mrcs"), images)
+    np.testing.assert_array_equal(all_images(tmp_path / "s.mrcs"), images)
 
 
 def test_written_stack_is_valid_and_complete(tmp_path, capsys):
