@@ -1,15 +1,18 @@
 """Eight numbers that stay in registers: what numba's loops lack to run at the speed of vector instructions.
 
-LLVM does not vectorise the short rows of a Gaussian's patch by itself. These functions, for use inside compiled code
-only, say it outright; on every processor LLVM splits the eight into the registers there are.
+LLVM does not vectorise the short rows of a Gaussian's patch by itself. These functions, and + and * of what they give,
+say it outright inside compiled code; on every processor LLVM splits the eight into the registers there are. Numba does
+not see that compiled code it keeps depends on this file: after a change here, change ``spreading_numba`` too.
 """
 
 from __future__ import annotations
 
+import operator
+
 from llvmlite import ir
 from numba import types
 from numba.core.datamodel import models
-from numba.extending import intrinsic, register_model
+from numba.extending import intrinsic, overload, register_model
 
 WIDTH = 8
 _LLVM = {types.float32: ir.FloatType(), types.float64: ir.DoubleType()}
@@ -82,14 +85,48 @@ def repeat(typing, number):
 
 
 @intrinsic
-def multiply_add(typing, first, second, third):
-    """``first * second + third``, eight times."""
+def powers(typing, number):
+    """A number to the powers 0 to 7."""
+    lanes = Lanes(number)
 
     def generate(context, builder, signature, arguments):
-        product = builder.fmul(*arguments[:2], flags=("contract",))
-        return builder.fadd(product, arguments[2], flags=("contract",))
+        ones = ir.Constant(lanes.vector, [1.0] * WIDTH)
+        square, result = arguments[0], ones
+        for bit in (1, 2, 4):
+            taken = ir.Constant(ir.VectorType(ir.IntType(1), WIDTH), [bool(lane & bit) for lane in range(WIDTH)])
+            result = builder.fmul(result, builder.select(taken, _repeat(builder, lanes, square), ones))
+            square = builder.fmul(square, square)
+        return result
 
-    return first(first, first, first), generate
+    return lanes(number), generate
+
+
+@intrinsic
+def _add(typing, first, second):
+    def generate(context, builder, signature, arguments):
+        return builder.fadd(*arguments, flags=("contract",))
+
+    return first(first, first), generate
+
+
+@intrinsic
+def _multiply(typing, first, second):
+    def generate(context, builder, signature, arguments):
+        return builder.fmul(*arguments, flags=("contract",))
+
+    return first(first, first), generate
+
+
+@overload(operator.add)
+def _add_lanes(first, second):
+    if isinstance(first, Lanes) and first == second:
+        return lambda first, second: _add(first, second)
+
+
+@overload(operator.mul)
+def _multiply_lanes(first, second):
+    if isinstance(first, Lanes) and first == second:
+        return lambda first, second: _multiply(first, second)
 
 
 @intrinsic

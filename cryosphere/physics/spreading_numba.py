@@ -21,7 +21,7 @@ from jaxtyping import Float
 from numba import njit
 from torch import Tensor
 
-from cryosphere.physics.spreading_lanes import WIDTH, load, multiply_add, repeat, store, total
+from cryosphere.physics.spreading_lanes import WIDTH, load, powers, repeat, store, total
 from cryosphere.physics.spreading_torch import half_widths
 
 # Pieces of work per thread: when another program takes one core, the other cores take over what is left.
@@ -45,13 +45,6 @@ def _padded(length):
 
 @_compiled
 @no_type_check
-def _buffer(reach, dtype):
-    """Values along an axis with so many zeros on both sides that padded rows at the grid's edge stay within."""
-    return np.zeros(2 * (reach + _padded(2 * reach + 1)) + 1, dtype)
-
-
-@_compiled
-@no_type_check
 def _place(coordinate, size):
     """Index of the nearest grid point, and the offset from it."""
     nearest = np.rint(np.float64(coordinate))
@@ -60,38 +53,49 @@ def _place(coordinate, size):
 
 @_compiled
 @no_type_check
-def _fill(values, reach, height, offset, sharpness, decay):
-    """Fill the middle of ``values`` with ``height`` · exp(k offset/σ²) exp(-½ k²/σ²), from k = 0 outwards.
-
-    With a height of exp(-½ offset²/σ²) that is the Gaussian; ``sharpness`` is 1/σ² and ``decay`` exp(-½/σ²).
-    """
-    middle = len(values) // 2
-    step = math.exp(offset * sharpness)
-    forth, back = decay * step, decay / step
-    decay *= decay
-    up = down = height
-    values[middle] = height
-    for k in range(1, reach + 1):
-        up *= forth
-        down *= back
-        values[middle + k] = up
-        values[middle - k] = down
-        forth *= decay
-        back *= decay
+def _table(reach, dtype):
+    """Room for exp(-½ k²/σ²) with so many zeros on both sides that padded rows at the grid's edge stay within."""
+    return np.zeros(2 * (reach + _padded(2 * reach + 1)) + 1, dtype)
 
 
 @_compiled
 @no_type_check
-def _add_plane(grid, start, stride, rows, along_x, along_y, x, y, reach, weight):
-    """Add weight · along_y ⊗ along_x about the point (x, y) of the plane that starts at a flat index."""
-    middle = len(along_x) // 2
-    length = _padded(2 * reach + 1)
-    first = max(0, min(x - reach, stride - length))
-    for row in range(max(y - reach, rows[0]), min(y + reach + 1, rows[1])):
-        scale = repeat(weight * along_y[middle + row - y])
-        at, values = start + row * stride + first, middle + first - x
-        for step in range(0, length, WIDTH):
-            store(grid, at + step, multiply_add(scale, load(along_x, values + step), load(grid, at + step)))
+def _tabulate(table, reach, sharpness):
+    """Fill the middle of a table of exp(-½ k²/σ²); ``sharpness`` is 1/σ²."""
+    table[:] = 0.0
+    decay = math.exp(-0.5 * sharpness)
+    value = factor = 1.0
+    for k in range(reach + 1):
+        table[len(table) // 2 + k] = table[len(table) // 2 - k] = value
+        factor = decay if k == 0 else factor * decay * decay
+        value *= factor
+
+
+@_compiled
+@no_type_check
+def _profile(values, table, first, length, offset, sharpness, height):
+    """Fill ``values`` with height · exp((k - first) offset/σ²) exp(-½ k²/σ²) for k = first, first + 1, …
+
+    With a height of exp(-½ offset²/σ² + first offset/σ²) that is the Gaussian.
+    """
+    dtype = values.dtype.type
+    step = math.exp(offset * sharpness)
+    factor = repeat(dtype(height)) * powers(dtype(step))
+    stride = repeat(dtype(step**WIDTH))
+    for at in range(0, length, WIDTH):
+        store(values, at, factor * load(table, len(table) // 2 + first + at))
+        factor = factor * stride
+
+
+@_compiled
+@no_type_check
+def _add_plane(grid, start, stride, n_rows, length, along_x, along_y, first_row, weight):
+    """Add weight · along_y ⊗ along_x to rows of a grid, from a flat index on."""
+    for step in range(0, length, WIDTH):
+        values = load(along_x, step)
+        for row in range(n_rows):
+            at = start + row * stride + step
+            store(grid, at, load(grid, at) + repeat(weight * along_y[first_row + row]) * values)
 
 
 @_compiled
@@ -100,23 +104,30 @@ def _spread(images, coordinates, weights, sigma, half_width, rows):
     """Add all Gaussians to the rows of images (image, y, x) that are asked for."""
     _, size, stride = images.shape
     grid = images.reshape(-1)
-    along_x, along_y = _buffer(half_width.max(), images.dtype), _buffer(half_width.max(), images.dtype)
-    width = sharpness = decay = 0.0
+    table = _table(half_width.max(), images.dtype)
+    along_x, along_y = np.empty_like(table), np.empty_like(table)
+    width = sharpness = 0.0
     for image in range(len(coordinates)):
         for g in range(len(weights)):
-            if sigma[g] != width:
-                width = np.float64(sigma[g])
-                sharpness, decay = 1 / width**2, math.exp(-0.5 / width**2)
-                along_x[:] = 0.0
             reach = half_width[g]
+            if sigma[g] != width:
+                width, sharpness = np.float64(sigma[g]), 1 / np.float64(sigma[g]) ** 2
+                _tabulate(table, reach, sharpness)
             x, x_offset = _place(coordinates[image, g, 0], size)
             y, y_offset = _place(coordinates[image, g, 1], size)
             if x + reach < 0 or x - reach >= size or y + reach < rows[0] or y - reach >= rows[1]:
                 continue
-            height = math.exp(-0.5 * (x_offset**2 + y_offset**2) * sharpness)
-            _fill(along_x, reach, height, x_offset, sharpness, decay)
-            _fill(along_y, reach, 1.0, y_offset, sharpness, decay)
-            _add_plane(grid, image * size * stride, stride, rows, along_x, along_y, x, y, reach, weights[g])
+            length = _padded(2 * reach + 1)
+            left, top, bottom = (
+                max(0, min(x - reach, stride - length)),
+                max(y - reach, rows[0]),
+                min(y + reach + 1, rows[1]),
+            )
+            exponent = -0.5 * (x_offset**2 + y_offset**2) + (left - x) * x_offset - reach * y_offset
+            _profile(along_x, table, left - x, length, x_offset, sharpness, math.exp(exponent * sharpness))
+            _profile(along_y, table, -reach, length, y_offset, sharpness, 1.0)
+            start = (image * size + top) * stride + left
+            _add_plane(grid, start, stride, bottom - top, length, along_x, along_y, top - y + reach, weights[g])
 
 
 @_compiled
@@ -125,65 +136,74 @@ def _spread_volume(volume, coordinates, weights, sigma, half_width, planes):
     """Add all Gaussians to the planes of a volume (z, y, x) that are asked for."""
     _, size, stride = volume.shape
     grid = volume.reshape(-1)
-    along_x, along_y = _buffer(half_width.max(), volume.dtype), _buffer(half_width.max(), volume.dtype)
-    along_z = _buffer(half_width.max(), volume.dtype)
-    middle = len(along_z) // 2
-    width = sharpness = decay = 0.0
+    table = _table(half_width.max(), volume.dtype)
+    along_x, along_y, along_z = np.empty_like(table), np.empty_like(table), np.empty_like(table)
+    width = sharpness = 0.0
     for g in range(len(weights)):
-        if sigma[g] != width:
-            width = np.float64(sigma[g])
-            sharpness, decay = 1 / width**2, math.exp(-0.5 / width**2)
-            along_x[:] = 0.0
         reach = half_width[g]
+        if sigma[g] != width:
+            width, sharpness = np.float64(sigma[g]), 1 / np.float64(sigma[g]) ** 2
+            _tabulate(table, reach, sharpness)
         x, x_offset = _place(coordinates[g, 0], size)
         y, y_offset = _place(coordinates[g, 1], size)
         z, z_offset = _place(coordinates[g, 2], size)
         if x + reach < 0 or x - reach >= size or z + reach < planes[0] or z - reach >= planes[1]:
             continue
-        height = math.exp(-0.5 * (x_offset**2 + y_offset**2 + z_offset**2) * sharpness)
-        _fill(along_x, reach, height, x_offset, sharpness, decay)
-        _fill(along_y, reach, 1.0, y_offset, sharpness, decay)
-        _fill(along_z, reach, 1.0, z_offset, sharpness, decay)
+        length = _padded(2 * reach + 1)
+        left, top, bottom = max(0, min(x - reach, stride - length)), max(y - reach, 0), min(y + reach + 1, size)
+        exponent = -0.5 * (x_offset**2 + y_offset**2 + z_offset**2)
+        exponent += (left - x) * x_offset - reach * (y_offset + z_offset)
+        _profile(along_x, table, left - x, length, x_offset, sharpness, math.exp(exponent * sharpness))
+        _profile(along_y, table, -reach, length, y_offset, sharpness, 1.0)
+        _profile(along_z, table, -reach, length, z_offset, sharpness, 1.0)
         for plane in range(max(z - reach, planes[0]), min(z + reach + 1, planes[1])):
-            weight = weights[g] * along_z[middle + plane - z]
-            _add_plane(grid, plane * size * stride, stride, (0, size), along_x, along_y, x, y, reach, weight)
+            start, weight = (plane * size + top) * stride + left, weights[g] * along_z[plane - z + reach]
+            _add_plane(grid, start, stride, bottom - top, length, along_x, along_y, top - y + reach, weight)
 
 
 @_compiled
 @no_type_check
-def _read_plane(grid, start, stride, size, along_x, along_y, x, y, reach, offsets, steps, moments):
+def _read_plane(grid, start, stride, n_rows, length, along_x, x_distance, y_moments, first_row):
     """Sums over a patch of grid · along_y ⊗ along_x times 1, dx, dy and dx² + dy² (distances from the Gaussian).
 
-    ``steps`` are the numbers of the grid points, 0 in the middle; ``moments`` is room for along_y times dy and dy².
+    ``y_moments`` has along_y times 1, dy and dy².
     """
-    middle = len(along_x) // 2
-    length = _padded(2 * reach + 1)
     zero = repeat(grid.dtype.type(0))
-    one = repeat(grid.dtype.type(1))
-    x_shift, y_shift = repeat(grid.dtype.type(-offsets[0])), repeat(grid.dtype.type(-offsets[1]))
-    for at in range(middle - reach, middle - reach + length, WIDTH):
-        distance = multiply_add(one, load(steps, at), y_shift)
-        linear = multiply_add(distance, load(along_y, at), zero)
-        store(moments[0], at, linear)
-        store(moments[1], at, multiply_add(distance, linear, zero))
-    first = max(0, min(x - reach, stride - length))
     of_one, of_x, of_y, of_square = zero, zero, zero, zero
     for step in range(0, length, WIDTH):
         plain, linear, square = zero, zero, zero
-        for row in range(max(y - reach, 0), min(y + reach + 1, size)):
-            here = load(grid, start + row * stride + first + step)
-            plain = multiply_add(here, repeat(along_y[middle + row - y]), plain)
-            linear = multiply_add(here, repeat(moments[0, middle + row - y]), linear)
-            square = multiply_add(here, repeat(moments[1, middle + row - y]), square)
-        at = middle + first - x + step
-        value, distance = load(along_x, at), multiply_add(one, load(steps, at), x_shift)
-        part = multiply_add(plain, value, zero)
-        of_one = multiply_add(one, part, of_one)
-        of_y = multiply_add(linear, value, of_y)
-        part = multiply_add(part, distance, zero)
-        of_x = multiply_add(one, part, of_x)
-        of_square = multiply_add(square, value, multiply_add(part, distance, of_square))
+        for row in range(n_rows):
+            here = load(grid, start + row * stride + step)
+            plain = plain + here * repeat(y_moments[0, first_row + row])
+            linear = linear + here * repeat(y_moments[1, first_row + row])
+            square = square + here * repeat(y_moments[2, first_row + row])
+        value, distance = load(along_x, step), load(x_distance, step)
+        plain = plain * value
+        of_one = of_one + plain
+        of_x = of_x + plain * distance
+        of_y = of_y + linear * value
+        of_square = of_square + square * value + plain * distance * distance
     return total(of_one), total(of_x), total(of_y), total(of_square)
+
+
+@_compiled
+@no_type_check
+def _distances(values, steps, first, length, offset):
+    """Fill ``values`` with k - offset for k = first, first + 1, …; ``steps`` counts from its middle."""
+    shift = repeat(values.dtype.type(-offset))
+    for at in range(0, length, WIDTH):
+        store(values, at, load(steps, len(steps) // 2 + first + at) + shift)
+
+
+@_compiled
+@no_type_check
+def _add_moments(values, distances, length):
+    """Fill ``values[1]`` and ``values[2]`` with ``values[0]`` times distances and their squares."""
+    for at in range(0, length, WIDTH):
+        distance = load(distances, at)
+        linear = load(values[0], at) * distance
+        store(values[1], at, linear)
+        store(values[2], at, linear * distance)
 
 
 @_compiled
@@ -192,37 +212,31 @@ def _gather(slopes, coordinates, weights, sigma, half_width, gaussians, to_coord
     """Gradients of the Gaussians that are asked for, from those of images (image, y, x), per image."""
     _, size, stride = slopes.shape
     grid = slopes.reshape(-1)
-    along_x, along_y = _buffer(half_width.max(), slopes.dtype), _buffer(half_width.max(), slopes.dtype)
-    steps = np.arange(len(along_x)).astype(slopes.dtype) - len(along_x) // 2
-    moments = np.zeros((2, len(along_x)), slopes.dtype)
-    width = sharpness = decay = 0.0
+    table = _table(half_width.max(), slopes.dtype)
+    steps = np.arange(len(table)).astype(slopes.dtype) - slopes.dtype.type(len(table) // 2)
+    along_x, distances, along_y = np.empty_like(table), np.empty_like(table), np.empty((3, len(table)), slopes.dtype)
+    width = sharpness = 0.0
     for image in range(len(coordinates)):
         for g in range(gaussians[0], gaussians[1]):
-            if sigma[g] != width:
-                width = np.float64(sigma[g])
-                sharpness, decay = 1 / width**2, math.exp(-0.5 / width**2)
-                along_x[:] = 0.0
             reach = half_width[g]
+            if sigma[g] != width:
+                width, sharpness = np.float64(sigma[g]), 1 / np.float64(sigma[g]) ** 2
+                _tabulate(table, reach, sharpness)
             x, x_offset = _place(coordinates[image, g, 0], size)
             y, y_offset = _place(coordinates[image, g, 1], size)
             if x + reach < 0 or x - reach >= size or y + reach < 0 or y - reach >= size:
                 continue
-            height = math.exp(-0.5 * (x_offset**2 + y_offset**2) * sharpness)
-            _fill(along_x, reach, height, x_offset, sharpness, decay)
-            _fill(along_y, reach, 1.0, y_offset, sharpness, decay)
+            length = _padded(2 * reach + 1)
+            left, top, bottom = max(0, min(x - reach, stride - length)), max(y - reach, 0), min(y + reach + 1, size)
+            exponent = -0.5 * (x_offset**2 + y_offset**2) + (left - x) * x_offset - reach * y_offset
+            _profile(along_y[0], table, -reach, length, y_offset, sharpness, 1.0)
+            _distances(distances, steps, -reach, length, y_offset)
+            _add_moments(along_y, distances, length)
+            _profile(along_x, table, left - x, length, x_offset, sharpness, math.exp(exponent * sharpness))
+            _distances(distances, steps, left - x, length, x_offset)
+            start = (image * size + top) * stride + left
             one, by_x, by_y, by_square = _read_plane(
-                grid,
-                image * size * stride,
-                stride,
-                size,
-                along_x,
-                along_y,
-                x,
-                y,
-                reach,
-                (x_offset, y_offset),
-                steps,
-                moments,
+                grid, start, stride, bottom - top, length, along_x, distances, along_y, top - y + reach
             )
             to_coordinates[image, g, 0] = by_x * weights[g] * sharpness
             to_coordinates[image, g, 1] = by_y * weights[g] * sharpness
