@@ -13,15 +13,13 @@ import torch
 from jaxtyping import Complex, Float
 from scipy.fft import next_fast_len
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from cryosphere.conventions import GAUSSIAN_WINDOW_SIGMAS
-from cryosphere.physics.fourier import fourier_to_image, image_to_fourier, resize
+from cryosphere.physics.fourier import fourier_to_image
+from cryosphere.physics.spreading import spread_fourier, spread_volume
 
 # Share of the amplitude at 0.9 Nyquist that may come from frequencies folded back.
 _ALIAS_TOLERANCE = 1e-3
-# Largest number of grid values spread in one go; larger batches are split (memory, cache).
-_VALUES_PER_CHUNK = 4_000_000
 
 
 def grid_size(box_size: int, pixel_size: float, smallest_sigma: float) -> int:
@@ -49,80 +47,6 @@ def grid_size(box_size: int, pixel_size: float, smallest_sigma: float) -> int:
         return box_size
     size = next_fast_len(math.ceil(box_size * oversampling / 2)) * 2
     return size
-
-
-def _window(coordinates: Tensor, sigma: Tensor, half_width: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Grid indices, offsets (grid units) and Gaussian values about coordinates [..., g]; sigma [g] in grid units."""
-    reach = torch.arange(-half_width, half_width + 1, device=coordinates.device)
-    nearest = torch.round(coordinates)
-    index = nearest.long()[..., None] + reach
-    offset = reach.to(coordinates) + (nearest - coordinates)[..., None]
-    value = torch.exp(-0.5 * (offset / sigma[:, None]) ** 2)
-    return index, offset, value
-
-
-def _inside(index: Tensor, value: Tensor, size: int) -> tuple[Tensor, Tensor]:
-    """Set values outside the grid to zero and their index to a valid one."""
-    outside = (index < 0) | (index >= size)
-    return index.clamp(0, size - 1), value.masked_fill(outside, 0.0)
-
-
-class _Spread(torch.autograd.Function):
-    """Σ_g weight_g exp(-½ |pixel - coordinate_g|² / σ_g²) on a square grid, windowed; grid units throughout.
-
-    Forward scatters separable patches; backward gathers the same patches of the incoming gradient and contracts them
-    with the Gaussians and their moments, so that no patch is kept between the two.
-    """
-
-    @staticmethod
-    def forward(ctx, coordinates, weights, sigma, size, window):
-        """Spread Gaussians: coordinates [b, g, 2] (x, y), weights [g], sigma [g] → image [b, size, size]."""
-        half_width = math.ceil(window * float(sigma.max()))
-        ctx.save_for_backward(coordinates, weights, sigma)
-        ctx.size, ctx.half_width = size, half_width
-        image = coordinates.new_zeros(len(coordinates), size * size)
-        for rows in _Spread._chunks(coordinates, half_width):
-            flat, _, (gx, gy) = _Spread._patches(coordinates[rows], sigma, half_width, size)
-            patch = (gy * weights[:, None])[..., :, None] * gx[..., None, :]
-            image[rows] = image[rows].scatter_add(1, flat.flatten(1), patch.flatten(1))
-        return image.view(-1, size, size)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, grad_image):
-        """Gradients with respect to coordinates, weights and sigma."""
-        coordinates, weights, sigma = ctx.saved_tensors
-        grad_coordinates = torch.empty_like(coordinates)
-        grad_weights, grad_sigma = torch.zeros_like(weights), torch.zeros_like(sigma)
-        grad_flat = grad_image.flatten(1)
-        for rows in _Spread._chunks(coordinates, ctx.half_width):
-            flat, (dx, dy), (gx, gy) = _Spread._patches(coordinates[rows], sigma, ctx.half_width, ctx.size)
-            patch = grad_flat[rows].gather(1, flat.flatten(1)).view(flat.shape)
-            along_x = torch.stack([gx, gx * dx, gx * dx**2], dim=-1)
-            moments = patch @ along_x
-            value = (gy * moments[..., 0]).sum(-1)
-            grad_x = (gy * moments[..., 1]).sum(-1)
-            grad_y = (gy * dy * moments[..., 0]).sum(-1)
-            grad_coordinates[rows] = torch.stack([grad_x, grad_y], dim=-1) * (weights / sigma**2)[:, None]
-            grad_weights += value.sum(0)
-            if ctx.needs_input_grad[2]:
-                second = (gy * (moments[..., 2] + dy**2 * moments[..., 0])).sum(-1)
-                grad_sigma += second.sum(0) * weights / sigma**3
-        return grad_coordinates, grad_weights, grad_sigma, None, None
-
-    @staticmethod
-    def _chunks(coordinates, half_width):
-        per_image = max(1, coordinates.shape[1] * (2 * half_width + 1) ** 2)
-        step = max(1, _VALUES_PER_CHUNK // per_image)
-        return [slice(start, start + step) for start in range(0, len(coordinates), step)]
-
-    @staticmethod
-    def _patches(coordinates, sigma, half_width, size):
-        index_x, dx, gx = _window(coordinates[..., 0], sigma, half_width)
-        index_y, dy, gy = _window(coordinates[..., 1], sigma, half_width)
-        index_x, gx = _inside(index_x, gx, size)
-        index_y, gy = _inside(index_y, gy, size)
-        return index_y[..., :, None] * size + index_x[..., None, :], (dx, dy), (gx, gy)
 
 
 def project_fourier(
@@ -161,8 +85,7 @@ def project_fourier(
     spacing = pixel_size * box_size / fine
     posed = torch.einsum("bij,brj->bri", rotmat[:, :2], positions)
     weights = amplitudes / (2 * math.pi * sigmas**2)
-    image = _Spread.apply(posed / spacing + fine // 2, weights, sigmas / spacing, fine, window)
-    return resize(image_to_fourier(image), box_size) * (box_size / fine) ** 2
+    return spread_fourier(posed / spacing, weights, sigmas / spacing, fine, window, box_size)
 
 
 def project(
@@ -185,7 +108,7 @@ def volume(
     box_size: int,
     pixel_size: float,
 ) -> Float[Tensor, "z y x"]:
-    """Density of Gaussians on a cubic grid, band-limited to the grid, amplitude per Å³.
+    """Density of Gaussians on a cubic grid, band-limited to the grid, amplitude per Å³; no gradient flows through it.
 
     Parameters
     ----------
@@ -206,26 +129,12 @@ def density_grid(
     size: int,
     spacing: float,
 ) -> Float[Tensor, "z y x"]:
-    """Density of Gaussians sampled on a cubic grid of ``size`` points, ``spacing`` Å apart, amplitude per Å³."""
-    sigma = sigmas / spacing
-    half_width = math.ceil(GAUSSIAN_WINDOW_SIGMAS * float(sigma.detach().max()))
+    """Density of Gaussians sampled on a cubic grid of ``size`` points, ``spacing`` Å apart, amplitude per Å³.
+
+    No gradient flows through it.
+    """
     weights = amplitudes / (2 * math.pi * sigmas**2) ** 1.5
-    grid = positions.new_zeros(size**3)
-    step = max(1, _VALUES_PER_CHUNK // (2 * half_width + 1) ** 3)
-    for start in range(0, len(positions), step):
-        rows = slice(start, start + step)
-        index, value = [], []
-        for axis in range(3):
-            i, _, g = _window(positions[rows, axis] / spacing + size // 2, sigma[rows], half_width)
-            i, g = _inside(i, g, size)
-            index.append(i)
-            value.append(g)
-        flat = (index[2][:, :, None, None] * size + index[1][:, None, :, None]) * size + index[0][:, None, None, :]
-        patch = (weights[rows, None] * value[2])[:, :, None, None] * (
-            value[1][:, None, :, None] * value[0][:, None, None, :]
-        )
-        grid = grid.index_add(0, flat.flatten(), patch.flatten())
-    return grid.view(size, size, size)
+    return spread_volume(positions / spacing, weights, sigmas / spacing, size, GAUSSIAN_WINDOW_SIGMAS)
 
 
 def _crop_volume(grid: Float[Tensor, "z y x"], box_size: int) -> Float[Tensor, "z2 y2 x2"]:
