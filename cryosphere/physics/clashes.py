@@ -86,11 +86,9 @@ def compiled_overlaps(
     """:func:`all_pairs_overlaps` from neighbouring cells alone, on the CPU."""
     from cryosphere.physics.clashes_numba import overlaps_in_cells
 
-    values, gradient = (
-        positions.new_empty(len(positions)),
-        torch.empty_like(positions, memory_format=torch.contiguous_format),
-    )
-    apart = positions[0] if nominal is None else nominal
-    arrays = (positions.contiguous().numpy(), apart.contiguous().numpy(), values.numpy(), gradient.numpy())
-    in_parts(overlaps_in_cells, len(positions), *arrays, reach, _RIGID_TOLERANCE, nominal is not None)
-    return values, gradient
+    points = positions.double().contiguous()
+    values, gradient = points.new_empty(len(points)), torch.empty_like(points)
+    apart = points.new_zeros(0, 3) if nominal is None else nominal.double().contiguous()
+    arrays = (array.numpy() for array in (points, apart, values, gradient))
+    in_parts(overlaps_in_cells, len(points), *arrays, reach, _RIGID_TOLERANCE, nominal is not None)
+    return values.to(positions), gradient.to(positions)

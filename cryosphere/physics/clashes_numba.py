@@ -30,7 +30,7 @@ def overlaps_in_cells(first, last, positions, nominal, values, gradient, reach, 
         Whether pairs may be as near as in ``nominal``.
     """
     for image in range(first, last):
-        points = positions[image].astype(np.float64)
+        points = positions[image]
         slope = np.zeros_like(points)
         if np.isfinite(points).all():
             order, starts, n_cells, cells = _sort_into_cells(points, reach)
@@ -117,8 +117,8 @@ def _add_pairs(points, order, starts, n_cells, cells, nominal, slope, reach, tol
 @compiled
 @no_type_check
 def _square(points, one, other):
-    """Squared distance of two points, in double precision."""
+    """Squared distance of two points."""
     square = 0.0
     for axis in range(3):
-        square += (np.float64(points[one, axis]) - points[other, axis]) ** 2
+        square += (points[one, axis] - points[other, axis]) ** 2
     return square
