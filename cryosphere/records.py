@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Complex, Float, Int
 from torch import Tensor
 
 
@@ -136,6 +136,11 @@ class CTFParameters:
         """Those of some images."""
         present = {name: value for name, value in vars(self).items() if value is not None}
         return CTFParameters(**{name: value[rows] for name, value in present.items()})
+
+    def pin_memory(self) -> CTFParameters:
+        """Every field in page-locked memory."""
+        present = {name: value for name, value in vars(self).items() if value is not None}
+        return CTFParameters(**{name: value.pin_memory() for name, value in present.items()})
 
 
 @dataclass(frozen=True)
@@ -273,27 +278,38 @@ class ParticleTable:
 class ParticleBatch:
     """Images and what is known of them.
 
-    ``images`` are centred (the known shift undone), protein-bright, background mean 0, and whitened: their noise has
-    variance 1 at every frequency. ``whitening`` is the filter that did it, per shell of width 1 / edge, which the
-    model applies to its renderings. ``rows`` are rows of the table, ``optics_group`` their groups.
+    ``fourier`` are the half Fourier images (``physics.fourier.image_to_fourier``), centred (the known shift undone),
+    protein-bright, background mean 0, and whitened: their noise has variance 1 at every frequency. ``whitening`` is the
+    filter that did it, per shell of width 1 / edge, which the model applies to its renderings. ``rows`` are rows of the
+    table, ``optics_group`` their groups.
     """
 
     rows: Int[Tensor, " batch"]
     optics_group: Int[Tensor, " batch"]
-    images: Float[Tensor, "batch y x"]
+    fourier: Complex[Tensor, "batch y half"]
     rotmat: Float[Tensor, "batch 3 3"]
     ctf: CTFParameters
     whitening: Float[Tensor, "batch shell"]
 
-    def to(self, device: torch.device | str) -> ParticleBatch:
-        """Every tensor on a device."""
-        moved = {name: value.to(device) for name, value in vars(self).items()}
+    @property
+    def images(self) -> Float[Tensor, "batch y x"]:
+        """The images themselves, origin at pixel n // 2."""
+        size = self.fourier.shape[-2]
+        return torch.fft.fftshift(torch.fft.irfft2(self.fourier, s=(size, size)), dim=(-2, -1))
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> ParticleBatch:
+        """Every tensor on a device; ``non_blocking`` as of ``Tensor.to``."""
+        moved = {name: value.to(device, non_blocking=non_blocking) for name, value in vars(self).items()}
         return ParticleBatch(**moved)
 
     def take(self, rows: slice) -> ParticleBatch:
         """Some of the images."""
         taken = {name: value.take(rows) if name == "ctf" else value[rows] for name, value in vars(self).items()}
         return ParticleBatch(**taken)
+
+    def pin_memory(self) -> ParticleBatch:
+        """Every tensor in page-locked memory, from where it is copied to a GPU while that computes."""
+        return ParticleBatch(**{name: value.pin_memory() for name, value in vars(self).items()})
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from cryosphere.model.networks import multilayer_perceptron
 from cryosphere.model.scores import ScoreFeatures
 from cryosphere.physics.ctf import contrast_transfer
-from cryosphere.physics.fourier import circular_mask, fourier_to_image, frequency_grid, image_to_fourier, resize
+from cryosphere.physics.fourier import circular_mask, frequency_grid, resize
 from cryosphere.records import ParticleBatch
 
 # Images are Fourier-cropped to at most this many pixels before the network sees them.
@@ -64,13 +64,13 @@ class ScoreEncoder(nn.Module):
 
 
 class PixelEncoder(nn.Module):
-    """MLP on centred, CTF-phase-flipped, masked pixels → mean and log-std of q(z | image).
+    """MLP on centred, CTF-phase-flipped pixels within a mask → mean and log-std of q(z | image).
 
     Parameters
     ----------
     box_size : int, pixels. pixel_size : float, Å.
     mask_radius : float
-        Å; what lies beyond is not seen.
+        Å; what lies beyond its soft edge is not seen.
     hidden : sequence of int
         Widths of the hidden layers.
     latent_dim : int
@@ -80,23 +80,23 @@ class PixelEncoder(nn.Module):
         self, box_size: int, pixel_size: float, mask_radius: float, hidden: Sequence[int], latent_dim: int
     ) -> None:
         super().__init__()
-        self.box_size = box_size
         self.input_size = min(box_size, _LARGEST_INPUT - (box_size % 2))
-        kx, ky = frequency_grid(box_size, pixel_size)
         coarse = pixel_size * box_size / self.input_size
-        mask = circular_mask(self.input_size, mask_radius / coarse)
+        kx, ky = frequency_grid(self.input_size, coarse)
+        mask = torch.fft.ifftshift(circular_mask(self.input_size, mask_radius / coarse)).flatten()
+        inside = torch.nonzero(mask).flatten()
         self.register_buffer("kx", kx.contiguous(), persistent=False)
         self.register_buffer("ky", ky.contiguous(), persistent=False)
-        self.register_buffer("mask", mask, persistent=False)
-        self.network = multilayer_perceptron(self.input_size**2, hidden, 2 * latent_dim)
+        self.register_buffer("inside", inside, persistent=False)
+        self.register_buffer("mask", mask[inside] * (self.input_size / box_size), persistent=False)
+        self.network = multilayer_perceptron(len(inside), hidden, 2 * latent_dim)
 
     def prepare(self, batch: ParticleBatch) -> Float[Tensor, "batch pixel"]:
-        """What the network sees of the images: phases flipped, Fourier-cropped, masked, flattened."""
+        """What the network sees of the images: Fourier-cropped, phases flipped, the pixels within the mask."""
         ctf = contrast_transfer(self.kx, self.ky, batch.ctf)
-        fourier = image_to_fourier(batch.images) * torch.sign(ctf)
-        scale = self.input_size / self.box_size
-        images = fourier_to_image(resize(fourier, self.input_size), self.input_size) * scale
-        return (images * self.mask).flatten(1)
+        fourier = resize(batch.fourier, self.input_size) * torch.sign(ctf)
+        images = torch.fft.irfft2(fourier, s=(self.input_size, self.input_size))
+        return images.flatten(1).index_select(1, self.inside) * self.mask
 
     def forward(self, batch: ParticleBatch) -> tuple[Float[Tensor, "batch latent"], Float[Tensor, "batch latent"]]:
         """Mean and log-std of q(z | image)."""

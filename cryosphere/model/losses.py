@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from cryosphere.conventions import CLASH_DISTANCE_A
+from cryosphere.physics.clashes import squared_overlaps
 
 # Spread of contrasts that is always allowed for, relative to their mean.
 _LEAST_CONTRAST_SPREAD = 0.05
@@ -95,15 +95,17 @@ def correlation(
     images: Float[Tensor, "batch y x"], rendered: Float[Tensor, "batch y x"], mask: Float[Tensor, "y x"]
 ) -> Float[Tensor, " batch"]:
     """Normalised correlation of each image with its rendering inside a soft mask (weighted means removed)."""
-    weight = mask / mask.sum()
-
-    def centre(stack: Tensor) -> Tensor:
-        return stack - (weight * stack).sum((-2, -1), keepdim=True)
-
-    image, prediction = centre(images), centre(rendered)
-    covariance = (weight * image * prediction).sum((-2, -1))
-    variance = (weight * image**2).sum((-2, -1)) * (weight * prediction**2).sum((-2, -1))
+    weight = (mask / mask.sum()).flatten()
+    image, prediction = (stack.flatten(1) - (stack.flatten(1) @ weight)[:, None] for stack in (images, rendered))
+    weighted = image * weight
+    covariance = _dot(weighted, prediction)
+    variance = _dot(weighted, image) * _dot(prediction * weight, prediction)
     return covariance / torch.sqrt(variance.clamp_min(torch.finfo(variance.dtype).tiny))
+
+
+def _dot(first: Float[Tensor, "batch pixel"], second: Float[Tensor, "batch pixel"]) -> Float[Tensor, " batch"]:
+    """Inner product of each row, without the products in memory."""
+    return torch.bmm(first[:, None], second[:, :, None]).flatten()
 
 
 def kl_to_standard_normal(
@@ -131,39 +133,9 @@ def clash(
 ) -> Float[Tensor, ""]:
     """Squared overlap (Å²) of residues closer than 4 Å and at least two apart in the list.
 
-    Per image the mean over its clashing pairs, 0 if it has none; then the mean over images. Pairs come from one
-    k-d tree over all images of the batch, kept apart by a fourth coordinate, so the cost is that of the neighbours.
-    Positions that are not finite give NaN. With the ``nominal`` positions, the distance asked for is 4.3 Å, so that
-    what is left of an overlap stays above 4 Å, but never more than the pair has there.
+    Per image the mean over its clashing pairs, 0 if it has none; then the mean over images. Positions that are not
+    finite give NaN. With the ``nominal`` positions, the distance asked for is 4.3 Å, so that what is left of an overlap
+    stays above 4 Å, but never more than the pair has there.
     """
-    if not torch.isfinite(positions).all():
-        return positions.new_tensor(float("nan"))
     reach = CLASH_DISTANCE_A if nominal is None else CLASH_DISTANCE_A + _CLASH_MARGIN
-    pairs = clashing_pairs(positions.detach().cpu().numpy(), reach)
-    image, first, second = (torch.as_tensor(column, device=positions.device) for column in pairs)
-    flat, n_residues = positions.flatten(0, 1), positions.shape[1]
-    step = flat.index_select(0, image * n_residues + first) - flat.index_select(0, image * n_residues + second)
-    distance = torch.linalg.norm(step, dim=-1)
-    if nominal is not None:
-        apart = torch.linalg.norm(nominal[first] - nominal[second], dim=-1)
-        nearer = distance < apart - 1e-3  # not those within a rigid body
-        image, distance, reach = image[nearer], distance[nearer], apart[nearer].clamp_max(reach)
-    overlap = (reach - distance) ** 2
-    total = positions.new_zeros(len(positions)).index_add(0, image, overlap)
-    count = torch.bincount(image, minlength=len(positions)).clamp_min(1)
-    return (total / count).mean()
-
-
-def clashing_pairs(
-    positions: Float[np.ndarray, "batch residue 3"], reach: float = CLASH_DISTANCE_A
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Image, first and second residue of every pair nearer than ``reach`` (Å) with |i - j| ≥ 2, sorted."""
-    from scipy.spatial import cKDTree
-
-    batch, n_residues = positions.shape[:2]
-    apart = np.repeat(10.0 * reach * np.arange(batch), n_residues)
-    points = np.column_stack([positions.reshape(-1, 3).astype(np.float64), apart])
-    pairs = cKDTree(points).query_pairs(reach * (1 - 1e-9), output_type="ndarray")
-    pairs = pairs[pairs[:, 1] - pairs[:, 0] >= 2]
-    pairs = pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))]
-    return pairs[:, 0] // n_residues, pairs[:, 0] % n_residues, pairs[:, 1] % n_residues
+    return squared_overlaps(positions, reach, nominal).mean()

@@ -182,7 +182,7 @@ class Renderer(nn.Module):
         """Images of a batch and what their renderings pass through, at a level."""
         level = self.level() if level is None else level
         scale = self.box_size / level.size
-        fourier = image_to_fourier(batch.images)
+        fourier = batch.fourier
         if level.size < self.box_size:
             fourier = resize(fourier, level.size)
         transfer = contrast_transfer(level.kx, level.ky, batch.ctf) * batch.whitening[:, level.shells] * level.passed

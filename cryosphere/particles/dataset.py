@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from cryosphere.particles.sources import ImageSource, OriginalImages
-from cryosphere.physics.fourier import circular_mask, fourier_to_image, image_to_fourier, phase_ramp
+from cryosphere.physics.fourier import circular_mask, move_fourier
 from cryosphere.physics.noise import radial_power, shell_index
 from cryosphere.physics.rotations import rotvec_to_rotmat
 from cryosphere.records import ParticleBatch, ParticleTable
@@ -55,6 +55,7 @@ class ParticleImages:
         self.source = OriginalImages(table, invert) if source is None else source
         radius = min(mask_radius / table.pixel_size, 0.5 * table.box_size)
         self.background = circular_mask(table.box_size, radius, 1e-3) < 0.5
+        self._background_share = self.background.flatten() / self.background.sum()
         self.shells = shell_index(table.box_size)
         known = self.source.noise_power
         self.noise_power = self._estimate_noise() if known is None else known
@@ -102,23 +103,24 @@ class ParticleImages:
         images = source.read(rows)
         if source.has_background_at_zero:
             return images
-        return images - images[:, self.background].mean(1)[:, None, None]
+        return images - (images.flatten(1) @ self._background_share)[:, None, None]
 
     def batch(self, rows: Int[np.ndarray, " batch"]) -> ParticleBatch:
-        """Prepared images of some rows with their poses and CTFs, on the CPU."""
+        """Prepared images of some rows, transformed, with their poses and CTFs, on the CPU."""
         table = self.table
         index = torch.from_numpy(np.asarray(rows, dtype=np.int64))
         group = torch.from_numpy(np.asarray(table.optics_group[rows], dtype=np.int64))
         images = self.with_background_at_zero(self.source, rows)
         whitening = self.noise_power[group].rsqrt()
-        shift = torch.tensor(self.source.shift(rows), dtype=torch.float32) + self.pose_shift[index]
-        filtered = image_to_fourier(images) * whitening[:, self.shells]
-        centred = fourier_to_image(filtered * phase_ramp(shift / table.pixel_size, table.box_size), table.box_size)
+        shift = torch.as_tensor(self.source.shift(rows), dtype=torch.float64) + self.pose_shift[index]
+        # the images' origin goes to the first pixel on the way
+        fourier = move_fourier(torch.fft.rfft2(images), shift / table.pixel_size - table.box_size // 2)
+        fourier *= whitening.index_select(1, self.shells.flatten()).view(fourier.shape)
         rotmat = torch.tensor(table.rotmat[rows], dtype=torch.float32)
         return ParticleBatch(
             rows=index,
             optics_group=group,
-            images=centred,
+            fourier=fourier,
             rotmat=rotvec_to_rotmat(self.pose_rotvec[index]) @ rotmat,
             ctf=table.ctf_parameters(rows),
             whitening=whitening,

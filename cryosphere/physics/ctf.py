@@ -36,20 +36,17 @@ def contrast_transfer(
         Zernike terms within the sine; at k = 0 without phase shift this is +w. Formula: see ``conventions`` (RELION
         ``CTF::getCTF``).
     """
-    even_zernike = parameters.even_zernike
     p = {name: value[:, None, None] for name, value in vars(parameters).items() if name != "even_zernike"}
     wavelength = electron_wavelength(p["voltage_kv"])
-    k2 = kx**2 + ky**2
-    theta = torch.atan2(ky, kx)
-    astigmatism = torch.cos(2 * (theta - p["defocus_angle"]))
-    defocus = 0.5 * (p["defocus_u"] + p["defocus_v"]) + 0.5 * (p["defocus_u"] - p["defocus_v"]) * astigmatism
+    mean, difference = 0.5 * (p["defocus_u"] + p["defocus_v"]), 0.5 * (p["defocus_u"] - p["defocus_v"])
+    along, across = (torch.pi * wavelength * difference * f(2 * p["defocus_angle"]) for f in (torch.cos, torch.sin))
     spherical_aberration = 1e7 * p["spherical_aberration_mm"]
-    phase = (
-        torch.pi * wavelength * defocus * k2
-        - 0.5 * torch.pi * spherical_aberration * wavelength**3 * k2**2
-        + p["phase_shift"]
-        + torch.asin(p["amplitude_contrast"])
-    )
-    if even_zernike is not None:
-        phase = phase - symmetric_phase(kx, ky, even_zernike)
+    k2 = kx**2 + ky**2
+    # k² cos 2(θ - angle) = (kx² - ky²) cos 2 angle + 2 kx ky sin 2 angle: one multiplication per term and pixel
+    phase = torch.addcmul(p["phase_shift"] + torch.asin(p["amplitude_contrast"]), torch.pi * wavelength * mean, k2)
+    phase = torch.addcmul(phase, along, kx**2 - ky**2)
+    phase = torch.addcmul(phase, across, 2 * kx * ky)
+    phase = torch.addcmul(phase, -0.5 * torch.pi * spherical_aberration * wavelength**3, k2**2)
+    if parameters.even_zernike is not None:
+        phase = phase - symmetric_phase(kx, ky, parameters.even_zernike)
     return p["scale"] * torch.exp(-0.25 * p["b_factor"] * k2) * torch.sin(phase)

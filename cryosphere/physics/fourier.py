@@ -29,11 +29,14 @@ def frequency_grid(
     return kx[None, :].expand(box_size, -1), ky[:, None].expand(-1, len(kx))
 
 
-def phase_ramp(shift_pixels: Float[Tensor, "batch 2"], box_size: int) -> Complex[Tensor, "batch y half"]:
-    """Factors of half Fourier images that move the content of images by (x, y) pixels."""
-    kx, ky = frequency_grid(box_size, 1.0, shift_pixels.dtype, shift_pixels.device)
-    angle = -2 * torch.pi * (shift_pixels[:, 0, None, None] * kx + shift_pixels[:, 1, None, None] * ky)
-    return torch.polar(torch.ones_like(angle), angle)
+def move_fourier(
+    fourier: Complex[Tensor, "batch y half"], shift_pixels: Float[Tensor, "batch 2"]
+) -> Complex[Tensor, "batch y half"]:
+    """Move the content of images, given as half Fourier images, by (x, y) pixels, sub-pixel (periodic)."""
+    kx, ky = frequency_grid(fourier.shape[-2], 1.0, shift_pixels.dtype, shift_pixels.device)
+    angles = (-2 * torch.pi * shift_pixels[:, :1] * kx[0], -2 * torch.pi * shift_pixels[:, 1:] * ky[:, 0])
+    x, y = (torch.polar(torch.ones_like(angle), angle).to(fourier) for angle in angles)
+    return fourier * y[:, :, None] * x[:, None]
 
 
 def translate(images: Float[Tensor, "batch y x"], shift_pixels: Float[Tensor, "batch 2"]) -> Float[Tensor, "batch y x"]:
@@ -42,7 +45,7 @@ def translate(images: Float[Tensor, "batch y x"], shift_pixels: Float[Tensor, "b
     At the Nyquist frequency of even boxes the ramp's real part is used, so that the result stays real.
     """
     box_size = images.shape[-1]
-    return fourier_to_image(image_to_fourier(images) * phase_ramp(shift_pixels, box_size), box_size)
+    return fourier_to_image(move_fourier(image_to_fourier(images), shift_pixels), box_size)
 
 
 def resize(fourier: Complex[Tensor, "... y half"], box_size: int) -> Complex[Tensor, "... y2 half2"]:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch.nn.functional import pad
 
+from cryosphere.physics.compiled import in_parts, is_compiled
 from cryosphere.physics.rotations import (
     normalise_quat,
     quat_multiply,
@@ -84,14 +88,57 @@ def sequential_motions(
     of segment s, then add Σ_s w_rs t_s. Returns, like :func:`blended_motions`, one rigid motion per residue.
     """
     rotvec = quat_to_rotvec(motions.rotation_quat)
+    turn = _Turn.apply if is_compiled(rotvec) else turn_in_sequence
+    translation = torch.einsum("rs,bsi->bri", segment_weights, motions.translation)
+    return turn(rotvec, segment_weights), translation
+
+
+def turn_in_sequence(
+    rotvec: Float[Tensor, "batch segment 3"], segment_weights: Float[Tensor, "residue segment"]
+) -> Float[Tensor, "batch residue 4"]:
+    """Product of the partial rotations w_rs · rotvec_s (rad, length up to π), the first segment's applied first."""
     batch, n_segments = rotvec.shape[:2]
     total = rotvec.new_zeros(batch, len(segment_weights), 4)
     total[..., 0] = 1.0
     for segment in range(n_segments):
         partial = rotvec_to_quat(segment_weights[:, segment, None] * rotvec[:, None, segment])
         total = quat_multiply(partial, total)
-    translation = torch.einsum("rs,bsi->bri", segment_weights, motions.translation)
-    return normalise_quat(total), translation
+    return normalise_quat(total)
+
+
+class _Turn(torch.autograd.Function):
+    """:func:`turn_in_sequence` on the CPU, compiled."""
+
+    @staticmethod
+    def forward(ctx, rotvec, segment_weights):
+        """Unit quaternions of all residues."""
+        from cryosphere.physics.motions_numba import turn
+
+        quats = torch.empty(len(rotvec), len(segment_weights), 4, dtype=rotvec.dtype)
+        ctx.save_for_backward(rotvec, segment_weights, quats)
+        in_parts(turn, len(rotvec), *_in_blocks(rotvec, segment_weights), quats.numpy())
+        return quats
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad_quats):
+        """Gradients with respect to rotation vectors and weights."""
+        from cryosphere.physics.motions_numba import turn_gradient
+
+        rotvec, segment_weights, quats = ctx.saved_tensors
+        grad_rotvec = torch.empty(rotvec.shape, dtype=torch.float64)
+        arrays = (quats.numpy(), grad_quats.contiguous().numpy(), grad_rotvec.numpy())
+        parts = in_parts(turn_gradient, len(rotvec), *_in_blocks(rotvec, segment_weights), *arrays)
+        grad_weights = torch.from_numpy(sum(parts))[:, : len(segment_weights)].T
+        return grad_rotvec.to(rotvec), grad_weights.to(segment_weights)
+
+
+def _in_blocks(rotvec: Tensor, segment_weights: Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """Rotation vectors, and weights by segment with zeros after the last residue, in double precision."""
+    from cryosphere.physics.motions_numba import BLOCK
+
+    weights = pad(segment_weights.detach().T.double(), (0, -len(segment_weights) % BLOCK))
+    return rotvec.detach().double().contiguous().numpy(), weights.contiguous().numpy()
 
 
 def move_residues(
@@ -100,7 +147,37 @@ def move_residues(
     translation: Float[Tensor, "batch residue 3"],
 ) -> Float[Tensor, "batch residue 3"]:
     """Apply one rigid motion per residue to the nominal positions (Å)."""
+    if is_compiled(quat) and not residue_positions.requires_grad:
+        return _Move.apply(residue_positions, quat, translation)
     return _rotate(quat, residue_positions.expand_as(translation)) + translation
+
+
+class _Move(torch.autograd.Function):
+    """:func:`move_residues` on the CPU, compiled, for positions that are constants."""
+
+    @staticmethod
+    def forward(ctx, residue_positions, quat, translation):
+        """Moved positions."""
+        from cryosphere.physics.motions_numba import move
+
+        quat = quat.contiguous()
+        ctx.save_for_backward(residue_positions, quat)
+        moved = torch.empty(translation.shape, dtype=translation.dtype)
+        arrays = (residue_positions.contiguous(), quat, translation.contiguous(), moved)
+        in_parts(move, len(quat), *(array.detach().numpy() for array in arrays))
+        return moved
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad_moved):
+        """Gradients with respect to quaternions and translations."""
+        from cryosphere.physics.motions_numba import move_gradient
+
+        points, quat = ctx.saved_tensors
+        grad_quat = torch.empty_like(quat)
+        arrays = (points.contiguous(), quat, grad_moved.contiguous(), grad_quat)
+        in_parts(move_gradient, len(quat), *(array.detach().numpy() for array in arrays))
+        return None, grad_quat, grad_moved
 
 
 def fit_rigid_motions(

@@ -44,9 +44,10 @@ def _draw_images(figure, run: Run) -> None:
     with torch.no_grad():
         renderer = run.model.cpu().renderer
         rendered = renderer.render(renderer.prepare(batch), sites)
+    images = batch.images
     axes = figure.subplots(_N_IMAGES, 2)
     for row in range(_N_IMAGES):
-        for column, image in enumerate((batch.images[row], rendered[row])):
+        for column, image in enumerate((images[row], rendered[row])):
             axes[row, column].imshow(image.numpy(), cmap="gray", interpolation="nearest")
             axes[row, column].set_axis_off()
     axes[0, 0].set_title("particle image", fontsize=9)

@@ -67,7 +67,7 @@ class FeatureCache:
                 self._values = torch.zeros(self.n_particles, found.shape[1], dtype=torch.float16)
             self._values[rows] = found.cpu().half()
             self._known[rows] = True
-        return EncodedImages(*encoder.from_features(self._values[rows].to(batch.images)))
+        return EncodedImages(*encoder.from_features(self._values[rows].to(batch.rotmat)))
 
 
 def teach_encoder(

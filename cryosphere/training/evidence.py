@@ -19,7 +19,7 @@ from cryosphere.model.regrouping import merging_path, with_bodies
 from cryosphere.model.renderer import Level
 from cryosphere.model.vae import CryoSphere
 from cryosphere.particles.dataset import ParticleImages
-from cryosphere.physics.fourier import fourier_to_image, image_to_fourier
+from cryosphere.physics.fourier import fourier_to_image
 from cryosphere.physics.motions import move_residues
 from cryosphere.physics.noise import shell_index
 from cryosphere.physics.rotations import normalise_quat
@@ -306,7 +306,7 @@ def residual_noise(
         seen = fourier_to_image(rendered, model.box_size) * whole.mask
         overlap, power = (prepared.images * seen).sum((-2, -1)), seen.square().sum((-2, -1))
         scale = (overlap / power.clamp_min(1e-30)).clamp_min(0.0)
-        residual = image_to_fourier(batch.images) - scale[:, None, None] * rendered
+        residual = batch.fourier - scale[:, None, None] * rendered
         squares = (residual.abs() ** 2 / model.box_size**2).flatten(1).cpu().double() * weight
         for group in torch.unique(batch.optics_group).tolist():
             chosen = squares[batch.optics_group.cpu() == group]

@@ -16,7 +16,7 @@ from cryosphere.model import losses
 from cryosphere.model.vae import CryoSphere
 from cryosphere.particles.dataset import ParticleImages
 from cryosphere.physics.ctf import contrast_transfer
-from cryosphere.physics.fourier import fourier_to_image, frequency_grid
+from cryosphere.physics.fourier import fourier_to_image, frequency_grid, image_to_fourier
 from cryosphere.physics.gaussians import project
 from cryosphere.runs.run import Run
 from cryosphere.training.train import load_inputs, train
@@ -86,7 +86,7 @@ def test_the_mask_is_used_on_data_and_prediction(folder, data):
     # A bright spot in a dark ring, without a mean, about the corner of the box: far outside, it changes nothing.
     squares = (np.minimum(y + 12, 12 - y) ** 2 + np.minimum(x + 12, 12 - x) ** 2) / 1.5**2
     spot = torch.tensor(100 * (2 - squares) * np.exp(-0.5 * squares)).float()
-    changed = replace(batch, images=batch.images + spot)
+    changed = replace(batch, fourier=batch.fourier + image_to_fourier(spot))
     assert torch.allclose(model.data_loss(changed, positions), found, rtol=0.01, atol=0.01)
 
 
@@ -95,7 +95,7 @@ def test_the_low_pass_hits_the_prediction_as_it_hits_the_data(folder):
     model, _ = make_model(folder, loss={"data": "correlation"})
     batch = images.batch(np.arange(4))
     positions = model.nominal_positions.expand(4, -1, -1)
-    perfect = replace(batch, images=rendered_without_mask(model, batch, positions))
+    perfect = replace(batch, fourier=image_to_fourier(rendered_without_mask(model, batch, positions)))
     seen, full = filtered.renderer.prepare(perfect).images, model.renderer.prepare(perfect).images
     assert torch.linalg.norm(seen - full) > 0.1 * torch.linalg.norm(full)
     assert torch.allclose(filtered.data_loss(perfect, positions), -torch.ones(4), atol=1e-5)

@@ -10,6 +10,7 @@ from scipy.spatial.transform import Rotation
 from cryosphere.model.encoder import ScoreEncoder
 from cryosphere.model.renderer import Renderer
 from cryosphere.model.scores import ScoreFeatures
+from cryosphere.physics.fourier import image_to_fourier
 from cryosphere.records import Atoms, CTFParameters, ParticleBatch, Structure
 
 WIDTHS = (4.0, 10.0, 20.0)
@@ -63,7 +64,8 @@ def make_batch(box_size: int, rotmat: np.ndarray, images: torch.Tensor) -> Parti
     )
     index = torch.arange(n)
     whitening = torch.linspace(0.5, 1.0, box_size // 2 + 1).expand(n, -1)
-    return ParticleBatch(index, 0 * index, images, torch.tensor(rotmat, dtype=torch.float32), ctf, whitening)
+    rotmat = torch.tensor(rotmat, dtype=torch.float32)
+    return ParticleBatch(index, 0 * index, image_to_fourier(images), rotmat, ctf, whitening)
 
 
 class Problem:
@@ -81,7 +83,7 @@ class Problem:
         moved = torch.tensor(moved, dtype=torch.float32).expand(N_IMAGES, -1, -1)
         clean = self.renderer.render(self.renderer.prepare(batch), moved)
         clean = clean / clean.square().sum((-2, -1), keepdim=True).sqrt()
-        self.batch = replace(batch, images=40.0 * clean + noise)
+        self.batch = replace(batch, fourier=image_to_fourier(40.0 * clean + noise))
 
     def features_at(self, positions: np.ndarray) -> ScoreFeatures:
         return ScoreFeatures(
@@ -183,7 +185,7 @@ def test_scores_of_noise_have_the_variance_that_is_stated(mask_radius, tolerance
     rows = torch.zeros(n_draws, dtype=torch.long)
     batch = problem.batch
     ctf = CTFParameters(**{name: value[rows] for name, value in vars(batch.ctf).items() if value is not None})
-    noise = torch.randn(n_draws, 32, 32)
+    noise = image_to_fourier(torch.randn(n_draws, 32, 32))
     noise = ParticleBatch(rows, rows, noise, batch.rotmat[rows], ctf, batch.whitening[rows])
     z = problem.features.scores(noise).z
     std = z.std(0)
@@ -230,7 +232,7 @@ def test_nothing_is_told_along_the_view_axis():
 
 def test_an_image_against_the_template_keeps_its_z_scores_but_has_no_information():
     problem = Problem()
-    dark = replace(problem.batch, images=-problem.batch.images)
+    dark = replace(problem.batch, fourier=-problem.batch.fourier)
     bright, scores = problem.features.scores(problem.batch), problem.features.scores(dark)
     assert (scores.signal == 0).all() and (scores.information == 0).all()
     torch.testing.assert_close(scores.z, -bright.z)
