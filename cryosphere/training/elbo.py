@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from contextlib import closing
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
@@ -13,6 +14,7 @@ from tqdm import tqdm
 
 from cryosphere import distributed
 from cryosphere.model.encoder import FreeLatents
+from cryosphere.particles.loading import read_ahead
 from cryosphere.records import LossTerms, ParticleBatch
 from cryosphere.training.schedules import kl_weights, learning_rate_factor
 from cryosphere.training.trainer import Trainer, make_optimiser
@@ -82,31 +84,33 @@ class ElboTrainer(Trainer):
         self.model.train()
         started = last_saved = time.monotonic()
         first_step = self.progress.step
+        starts = range(first_step * self.batch_size, len(self.training_rows), self.batch_size)
         order = self._epoch_order()
-        for step in range(first_step, self.steps_per_epoch):
-            self._step(order[step * self.batch_size : (step + 1) * self.batch_size], bar)
-            is_due = time.monotonic() - last_saved > 60 * self.config.training.checkpoint_minutes
-            if is_due or (step + 1) % _STEPS_UNSEEN == 0:
-                self._show(bar)
-            if is_due:
-                self.save()
-                last_saved = time.monotonic()
+        steps = [order[start : start + self.batch_size] for start in starts]
+        own = [rows[distributed.share(len(rows))] for rows in steps]
+        with closing(read_ahead(self.images, filter(len, own), self.model.device)) as batches:
+            for rows, mine in zip(steps, own, strict=True):
+                self._step(rows, next(batches) if len(mine) else None, bar)
+                is_due = time.monotonic() - last_saved > 60 * self.config.training.checkpoint_minutes
+                if is_due or self.progress.step % _STEPS_UNSEEN == 0:
+                    self._show(bar)
+                if is_due:
+                    self.save()
+                    last_saved = time.monotonic()
         self._show(bar)
         seconds = time.monotonic() - started
         images_per_second = (self.steps_per_epoch - first_step) * self.batch_size / max(seconds, 1e-9)
         self._finish_epoch(images_per_second, seconds)
 
-    def _step(self, rows: np.ndarray, bar: tqdm) -> None:
-        """One optimiser step on some images, of which this process reads its share."""
+    def _step(self, rows: np.ndarray, batch: ParticleBatch | None, bar: tqdm) -> None:
+        """One optimiser step on some images, of which this process has its share, if any."""
         fraction = self._fraction()
         factor = learning_rate_factor(self.config.training.lr_schedule, fraction, self.config.training.lr_milestones)
         self._set_rates(factor)
         weights = kl_weights(self.config.loss.kl_schedule, fraction)
         latent_noise = torch.randn(len(rows), self.model.latent_dim, generator=self.generator)
         segment_noise = self.model.segmentation.noise(self.generator)
-        own = distributed.share(len(rows))
-        rows_of_own, latent_noise = rows[own], latent_noise[own]
-        batch = self.images.batch(rows_of_own).to(self.model.device) if len(rows_of_own) else None
+        latent_noise = latent_noise[distributed.share(len(rows))]
 
         def terms_of(part: slice) -> dict[str, torch.Tensor]:
             return self.model.loss(batch.take(part), weights, latent_noise[part], segment_noise).as_dict()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -17,6 +18,7 @@ from cryosphere.inference.poses import refine_poses
 from cryosphere.model.losses import ContrastPrior
 from cryosphere.model.mixture import compare
 from cryosphere.model.renderer import PreparedImages
+from cryosphere.particles.loading import read_ahead
 from cryosphere.records import ParticleBatch
 from cryosphere.training.contrast import update_contrast
 from cryosphere.training.encoding import FeatureCache, prepare_encoder, teach_encoder
@@ -168,18 +170,18 @@ class MarginalTrainer(Trainer):
         if self.optimiser is None:
             self.optimiser = self._make_optimiser(stage)
         self.model.train()
-        while self.progress.block < n_blocks:
-            started = time.monotonic()
-            visits, block = self._visits_of(stage), self.progress.block
-            count = visits * (block + 1) // n_blocks - visits * block // n_blocks
-            self._run_block(stage, n_blocks, self._next_rows(count), bar)
-            self.progress.seconds += time.monotonic() - started
-            self.progress.block += 1
-            if self.progress.block == n_blocks or self.progress.images >= _RECORD_EVERY:
-                self._record(stage)
-            if time.monotonic() - self._last_saved > 60 * self.config.training.checkpoint_minutes:
-                self.save()
-                self._last_saved = time.monotonic()
+        blocks = self._blocks(stage, n_blocks)
+        with closing(read_ahead(self.images, (own for _, own in blocks), self.model.device, n_ahead=1)) as batches:
+            for rows, _ in blocks:
+                started = time.monotonic()
+                self._run_block(stage, n_blocks, rows, next(batches), bar)
+                self.progress.seconds += time.monotonic() - started
+                self.progress.block += 1
+                if self.progress.block == n_blocks or self.progress.images >= _RECORD_EVERY:
+                    self._record(stage)
+                if time.monotonic() - self._last_saved > 60 * self.config.training.checkpoint_minutes:
+                    self.save()
+                    self._last_saved = time.monotonic()
         self.model = self.selection.end(stage, self.model)
         if stage.kind == "still":
             self._prepare_encoder()
@@ -220,10 +222,12 @@ class MarginalTrainer(Trainer):
             prepare_encoder(self.model, self.images, self.training_rows, template)
             self.features.clear()
 
-    def _run_block(self, stage: Stage, n_blocks: int, rows: np.ndarray, bar: tqdm) -> None:
-        """Compare a block of images with shared conformations, then take its optimiser steps."""
+    def _run_block(self, stage: Stage, n_blocks: int, rows: np.ndarray, batch: ParticleBatch, bar: tqdm) -> None:
+        """Compare a block of images with shared conformations, then take its optimiser steps.
+
+        ``rows`` are those of all processes, ``batch`` has the images of this one.
+        """
         division = Division(len(rows), self.config.training.batch_size)
-        batch = self.images.batch(rows[division.places.numpy()]).to(self.model.device)
         level = self.model.level(stage.resolution)
         with torch.no_grad():
             prepared = self.model.renderer.prepare(batch, level)
@@ -326,11 +330,21 @@ class MarginalTrainer(Trainer):
         fitting = max(self.config.training.batch_size, _BLOCK_VALUES // per_image)
         return min(stage.block, fitting)
 
-    def _next_rows(self, count: int) -> np.ndarray:
-        """The next training rows, from permutations that follow each other, a function of seed and place alone."""
+    def _blocks(self, stage: Stage, n_blocks: int) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Rows of the blocks of a stage that are left, and of each those of this process."""
+        visits, blocks = self._visits_of(stage), []
+        place = self.progress.visits
+        for block in range(self.progress.block, n_blocks):
+            count = visits * (block + 1) // n_blocks - visits * block // n_blocks
+            rows = self._rows_from(place, count)
+            blocks.append((rows, rows[Division(count, self.config.training.batch_size).places.numpy()]))
+            place += count
+        return blocks
+
+    def _rows_from(self, place: int, count: int) -> np.ndarray:
+        """Training rows from permutations that follow each other, a function of seed and place alone."""
         n_training = len(self.training_rows)
         taken = []
-        place = self.progress.visits
         while count > 0:
             epoch, offset = divmod(place, n_training)
             if self._order is None or self._order[0] != epoch:

@@ -46,6 +46,8 @@ def settings(folder, changes):
 
 def in_double(batch: ParticleBatch) -> ParticleBatch:
     def double(value):
+        if value.is_complex():
+            return value.to(torch.complex128)
         return value.double() if value.is_floating_point() else value
 
     values = dict(vars(batch))
@@ -77,11 +79,12 @@ def write_gradients(kind, folder: Path, out: Path, changes, n_images: int) -> No
     trainer.model.train()
     rows = trainer.training_rows[:n_images]
     if kind is ElboTrainer:
-        trainer._step(rows, no_bar())
+        trainer._step(rows, trainer.images.batch(rows[distributed.share(len(rows))]), no_bar())
     else:
         stage = Stage("fit", "latent", None, n_images, n_images)
         trainer.optimiser = trainer._make_optimiser(stage)
-        trainer._run_block(stage, 1, rows, no_bar())
+        places = Division(len(rows), 16).places.numpy()
+        trainer._run_block(stage, 1, rows, trainer.images.batch(rows[places]), no_bar())
     trainer._settle_terms(trainer.progress.sums, "in the test")
     gradients = {name: p.grad.numpy() for name, p in trainer.model.named_parameters() if p.grad is not None}
     sums = np.array(list(trainer.progress.sums.values()))
@@ -118,7 +121,8 @@ def test_parts_of_a_step_give_the_gradient_of_the_whole(particle_set, tmp_path):
     for at_a_time in (None, 3):
         trainer = trainer_in_double(ElboTrainer, particle_set, tmp_path, PAPER)
         trainer.gradient_sum.at_a_time = at_a_time
-        trainer._step(trainer.training_rows[:11], no_bar())
+        rows = trainer.training_rows[:11]
+        trainer._step(rows, trainer.images.batch(rows), no_bar())
         gradients.append(torch.cat([p.grad.flatten() for p in trainer.model.parameters()]))
     assert torch.linalg.norm(gradients[0] - gradients[1]) < 1e-10 * torch.linalg.norm(gradients[0])
 
