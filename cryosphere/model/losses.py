@@ -95,7 +95,7 @@ def correlation(
     images: Float[Tensor, "batch y x"], rendered: Float[Tensor, "batch y x"], mask: Float[Tensor, "y x"]
 ) -> Float[Tensor, " batch"]:
     """Normalised correlation of each image with its rendering inside a soft mask (weighted means removed)."""
-    weight = (mask / mask.sum()).flatten()
+    weight = (mask / mask.sum()).flatten().to(images.dtype)
     image, prediction = (stack.flatten(1) - (stack.flatten(1) @ weight)[:, None] for stack in (images, rendered))
     weighted = image * weight
     covariance = _dot(weighted, prediction)
