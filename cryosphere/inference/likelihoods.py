@@ -17,8 +17,8 @@ from cryosphere.model.vae import CryoSphere
 from cryosphere.particles.dataset import ParticleImages
 from cryosphere.records import ParticleBatch
 
-# Images and pixel values of a batch, at most.
-_BATCH, _BATCH_VALUES = 256, 4_000_000
+# Images and pixel values of a batch, at most: many, as the transforms of conformations are gone through for each.
+_BATCH, _BATCH_VALUES = 1024, 10_000_000
 
 
 def prepared_batches(

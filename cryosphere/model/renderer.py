@@ -22,14 +22,12 @@ from cryosphere.physics.fourier import (
 )
 from cryosphere.physics.gaussians import project_fourier
 from cryosphere.physics.noise import shell_index
-from cryosphere.physics.slices import SliceTable, band_points, conformation_table, take_slices
+from cryosphere.physics.slices import SliceTable, band_points, by_neighbourhood, conformation_table, contract_slices
 from cryosphere.records import ParticleBatch, Structure
 
 # Least width, in pixels of a coarse level, with which Gaussians are spread; narrower ones are sharpened in Fourier
 # space afterwards.
 _SPREAD_PIXELS = 0.6
-# Values of slices held at a time.
-_SLICE_VALUES = 20_000_000
 # Memory for the transforms of conformations, (4 band + 1)² (2 band + 1) complex numbers each.
 _TABLE_BYTES = 4e9
 _LEAST_BAND = 6
@@ -161,8 +159,9 @@ class Renderer(nn.Module):
             if size < self.box_size
             else 0.0
         )
-        index, points = (tensor.to(device) for tensor in band_points(size, band))
-        inner = (points**2).sum(1) > 0.25
+        index, points = band_points(size, band)
+        order = by_neighbourhood(points)
+        order = order[(points[order] ** 2).sum(1) > 0.25]
         return Level(
             band=band,
             size=size,
@@ -174,8 +173,8 @@ class Renderer(nn.Module):
             mask=circular_mask(size, self.mask_radius / pixel_size, 5.0 * size / self.box_size, device=device),
             excess=excess,
             sharpen=torch.exp(2 * math.pi**2 * excess * (kx**2 + ky**2)),
-            point_index=index[inner],
-            points=points[inner],
+            point_index=index[order].to(device),
+            points=points[order].to(device),
         )
 
     def prepare(self, batch: ParticleBatch, level: Level | None = None) -> PreparedImages:
@@ -236,39 +235,22 @@ class Renderer(nn.Module):
         self, prepared: PreparedImages, images: Float[Tensor, "batch n y x"], table: SliceTable
     ) -> tuple[Float[Tensor, "batch n conformation"], Float[Tensor, "batch conformation"]]:
         """:meth:`overlaps` with any number of masked images in place of each prepared one."""
-        rows = max(1, _SLICE_VALUES // (len(prepared.level.points) * table.values.shape[1]))
-        parts = [
-            self._inner_products(prepared.take(slice(start, start + rows)), images[start : start + rows], table)
-            for start in range(0, len(images), rows)
-        ]
-        return torch.cat([part[0] for part in parts]), torch.cat([part[1] for part in parts])
-
-    def _inner_products(self, prepared: PreparedImages, images: Tensor, table: SliceTable) -> tuple[Tensor, Tensor]:
         level = prepared.level
         weight = 2.0 / level.size**2 / level.pixel_size**2
-        images = image_to_fourier(images * level.mask).flatten(2)[..., level.point_index]
+        seen = image_to_fourier(images * level.mask).flatten(2)[..., level.point_index]
         transfer = prepared.transfer.flatten(1)[:, level.point_index]
-        slices = take_slices(table, prepared.rotmat, level.points)
-        count = table.n_volumes
-        seen = images * transfer[:, None]
-        overlap = torch.bmm(seen.real, slices[..., :count]) + torch.bmm(seen.imag, slices[..., count:])
-        share = self._masked_share(slices[..., [count // 2, count + count // 2]], transfer, level)
-        squares = _contract(transfer**2, slices.square_())
-        power = (squares[:, :count] + squares[:, count:]) * (weight / level.pixel_size**2) * share[:, None]
-        return overlap * weight, power
+        seen, squares = seen * (weight * transfer[:, None]), transfer**2 * (weight / level.pixel_size**2)
+        overlap, power, middle = contract_slices(table, prepared.rotmat, level.points, seen, squares)
+        return overlap, power * self._masked_share(middle * transfer, level)[:, None]
 
-    def _masked_share(self, part: Tensor, transfer: Tensor, level: Level) -> Float[Tensor, " batch"]:
+    def _masked_share(self, rendered: Complex[Tensor, "batch point"], level: Level) -> Float[Tensor, " batch"]:
         """Share of a rendering's squared norm that is left within the mask."""
-        half = torch.zeros(len(part), level.size * (level.size // 2 + 1), dtype=torch.complex64, device=part.device)
-        half[:, level.point_index] = torch.complex(part[..., 0], part[..., 1]) * transfer
-        half = _complete(half.view(len(part), level.size, -1))
+        half = rendered.new_zeros(len(rendered), level.size * (level.size // 2 + 1))
+        half[:, level.point_index] = rendered
+        half = _complete(half.view(len(half), level.size, -1))
         image = fourier_to_image(half, level.size)
         tiny = torch.finfo(image.dtype).tiny
         return (image * level.mask).square().sum((-2, -1)) / image.square().sum((-2, -1)).clamp_min(tiny)
-
-
-def _contract(weights: Float[Tensor, "batch point"], values: Float[Tensor, "batch point column"]) -> Tensor:
-    return torch.bmm(weights[:, None], values)[:, 0]
 
 
 def _complete(half: Complex[Tensor, "batch y half"]) -> Complex[Tensor, "batch y half"]:
