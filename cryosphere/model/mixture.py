@@ -105,7 +105,7 @@ def compare(
     """
     n_images = len(prepared.images)
     n_drawn = 0 if encoded is None else n_shared // 2
-    shared = prior_nodes(n_shared - n_drawn, model.latent_dim, generator).to(model.device)
+    shared = prior_nodes(n_shared - n_drawn, model.latent_dim, generator).to(model.nominal_positions)
     if encoded is not None:
         rows = torch.randint(len(encoded.mean), (n_drawn,), generator=generator).to(model.device)
         shared = torch.cat([shared, encoded.draw(rows, generator)])

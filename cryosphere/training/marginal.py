@@ -288,7 +288,7 @@ class MarginalTrainer(Trainer):
         """One optimiser step with this process's images at the latents of the whole step's, or at one structure."""
         model, config = self.model, self.config
         noise = model.segmentation.noise(self.generator)
-        unique = torch.zeros(1, model.latent_dim, device=model.device)
+        unique = model.nominal_positions.new_zeros(1, model.latent_dim)
         place = torch.zeros(step.n_images, dtype=torch.long, device=model.device)
         if latent is not None:
             unique, place = torch.unique(latent[: step.n_images], dim=0, return_inverse=True)

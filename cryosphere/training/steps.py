@@ -135,7 +135,7 @@ class GradientSum:
     def _in_parts(self, parameters, terms_of: TermsOf, n_own: int, n_images: int) -> dict[str, Tensor]:
         for parameter in parameters:
             parameter.grad = None
-        size = self.at_a_time or n_own
+        size = self.at_a_time or max(1, n_own)
         total: dict[str, Tensor] = {}
         for start in range(0, n_own, size):
             part = slice(start, min(start + size, n_own))
