@@ -83,9 +83,9 @@ def project_fourier(
     """
     fine = grid_size(box_size, pixel_size, float(sigmas.detach().min()))
     spacing = pixel_size * box_size / fine
-    posed = torch.einsum("bij,brj->bri", rotmat[:, :2], positions)
+    posed = (rotmat[:, :2] / spacing @ positions.mT).mT
     weights = amplitudes / (2 * math.pi * sigmas**2)
-    return spread_fourier(posed / spacing, weights, sigmas / spacing, fine, window, box_size)
+    return spread_fourier(posed, weights, sigmas / spacing, fine, window, box_size)
 
 
 def project(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from functools import lru_cache
 from importlib import import_module
+from subprocess import SubprocessError
 from types import ModuleType
 
 import torch
@@ -20,16 +21,26 @@ from torch.autograd.function import once_differentiable
 _VALUES_ON_CPU, _VALUES_ON_GPU = 2**20, 2**27
 
 
+_KERNELS = {
+    ("cpu", torch.float32): "numba",
+    ("cpu", torch.float64): "numba",
+    ("cuda", torch.float32): "triton",
+}
+
+
 @lru_cache
 def kernel_for(device_type: str, dtype: torch.dtype) -> ModuleType:
-    """Fastest kernel for tensors of a device type and precision, of those that can be imported here."""
-    name = {"cpu": "numba", "cuda": "triton"}.get(device_type, "torch")
-    if name == "triton" and dtype != torch.float32:
-        name = "torch"
+    """Fastest kernel for tensors of a device type and precision that works here, tried on one Gaussian.
+
+    Without numba or Triton, or without the C compiler that Triton asks for, that is plain torch.
+    """
+    one = torch.ones(1, dtype=dtype, device=device_type)
     try:
-        return import_module(f"cryosphere.physics.spreading_{name}")
-    except ImportError:
+        kernel = import_module(f"cryosphere.physics.spreading_{_KERNELS[device_type, dtype]}")
+        kernel.spread(one.new_zeros(1, 1, 2), one, one, 8, 3.0)
+    except (KeyError, ImportError, RuntimeError, SubprocessError):
         return import_module("cryosphere.physics.spreading_torch")
+    return kernel
 
 
 def spread_fourier(

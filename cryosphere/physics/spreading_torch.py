@@ -32,7 +32,7 @@ def spread(
     coordinates : tensor of shape (image, gaussian, 2)
         x and y from the grid point ``size // 2``; what is outside the grid is left out.
     weights, sigma : tensors of shape (gaussian,)
-        Heights and widths, at least 0.1.
+        Heights, and widths of at least 0.3 (narrower ones could not be sampled).
     size : int
         Grid points along an edge.
     window : float
