@@ -7,9 +7,11 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from cryosphere.conventions import CLASH_DISTANCE_A
 from cryosphere.physics.clashes import squared_overlaps
+from cryosphere.physics.compiled import in_parts, is_compiled
 
 # Spread of contrasts that is always allowed for, relative to their mean.
 _LEAST_CONTRAST_SPREAD = 0.05
@@ -96,16 +98,41 @@ def correlation(
 ) -> Float[Tensor, " batch"]:
     """Normalised correlation of each image with its rendering inside a soft mask (weighted means removed)."""
     weight = (mask / mask.sum()).flatten().to(images.dtype)
-    image, prediction = (stack.flatten(1) - (stack.flatten(1) @ weight)[:, None] for stack in (images, rendered))
-    weighted = image * weight
-    covariance = _dot(weighted, prediction)
-    variance = _dot(weighted, image) * _dot(prediction * weight, prediction)
+    images, rendered = images.flatten(1), rendered.flatten(1)
+    if is_compiled(rendered) and not images.requires_grad and not weight.requires_grad:
+        return _Correlation.apply(images, rendered, weight)
+    image, prediction = (stack - (stack @ weight)[:, None] for stack in (images, rendered))
+    covariance = (weight * image * prediction).sum(1)
+    variance = (weight * image**2).sum(1) * (weight * prediction**2).sum(1)
     return covariance / torch.sqrt(variance.clamp_min(torch.finfo(variance.dtype).tiny))
 
 
-def _dot(first: Float[Tensor, "batch pixel"], second: Float[Tensor, "batch pixel"]) -> Float[Tensor, " batch"]:
-    """Inner product of each row, without the products in memory."""
-    return torch.bmm(first[:, None], second[:, :, None]).flatten()
+class _Correlation(torch.autograd.Function):
+    """:func:`correlation` of rows of pixels on the CPU, compiled, for images that are constants."""
+
+    @staticmethod
+    def forward(ctx, images, rendered, weight):
+        """Correlation of each row."""
+        from cryosphere.model.losses_numba import correlate
+
+        images, rendered = images.contiguous(), rendered.contiguous()
+        values, parts = rendered.new_empty(len(images)), rendered.new_empty(len(images), 3)
+        arrays = (array.detach().numpy() for array in (images, rendered, weight))
+        least = torch.finfo(rendered.dtype).tiny
+        in_parts(correlate, len(images), *arrays, least, values.numpy(), parts.numpy())
+        ctx.save_for_backward(images, rendered, weight, parts)
+        return values
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad_values):
+        """Gradient with respect to the renderings."""
+        from cryosphere.model.losses_numba import correlate_gradient
+
+        gradient = torch.empty_like(ctx.saved_tensors[1])
+        arrays = (*ctx.saved_tensors, grad_values.contiguous(), gradient)
+        in_parts(correlate_gradient, len(gradient), *(array.detach().numpy() for array in arrays))
+        return None, gradient, None
 
 
 def kl_to_standard_normal(

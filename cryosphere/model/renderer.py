@@ -184,7 +184,8 @@ class Renderer(nn.Module):
         fourier = batch.fourier
         if level.size < self.box_size:
             fourier = resize(fourier, level.size)
-        transfer = contrast_transfer(level.kx, level.ky, batch.ctf) * batch.whitening[:, level.shells] * level.passed
+        whitening = batch.whitening.index_select(1, level.shells.flatten()).unflatten(1, level.shells.shape)
+        transfer = contrast_transfer(level.kx, level.ky, batch.ctf) * whitening * level.passed
         images = fourier_to_image(fourier * level.passed, level.size) / scale
         return PreparedImages(images * level.mask, batch.rotmat, transfer * scale, level)
 

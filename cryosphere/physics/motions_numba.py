@@ -86,8 +86,10 @@ def turn(first, last, rotvec, weights, quats):
         for start in range(0, n_residues, BLOCK):
             block[:BLOCK], block[BLOCK:] = 1.0, 0.0
             for segment in range(len(weights)):
-                block[4 * BLOCK :] = weights[segment, start : start + BLOCK]
-                _turn_block(rotvec[image, segment], block)
+                share = weights[segment, start : start + BLOCK]
+                if share.any():
+                    block[4 * BLOCK :] = share
+                    _turn_block(rotvec[image, segment], block)
             for residue in range(min(BLOCK, n_residues - start)):
                 for axis in range(4):
                     quats[image, start + residue, axis] = block[axis * BLOCK + residue]
@@ -142,11 +144,15 @@ def turn_gradient(first, last, rotvec, weights, quats, grad_quats, grad_rotvec):
                 block[residue + BLOCK] = a * y - s * c + x * d - z * b
                 block[residue + 2 * BLOCK] = a * z - s * d + y * b - x * c
             for segment in range(len(weights) - 1, -1, -1):
-                block[3 * BLOCK : 4 * BLOCK] = weights[segment, start : start + BLOCK]
-                x, y, z = _turn_block_back(rotvec[image, segment], block)
-                grad_rotvec[image, segment, 0] += x
-                grad_rotvec[image, segment, 1] += y
-                grad_rotvec[image, segment, 2] += z
+                share = weights[segment, start : start + BLOCK]
+                if share.any():
+                    block[3 * BLOCK : 4 * BLOCK] = share
+                    x, y, z = _turn_block_back(rotvec[image, segment], block)
+                    grad_rotvec[image, segment, 0] += x
+                    grad_rotvec[image, segment, 1] += y
+                    grad_rotvec[image, segment, 2] += z
+                else:
+                    _weigh_block(rotvec[image, segment], block)
                 grad_weights[segment, start : start + BLOCK] += block[4 * BLOCK :]
     return grad_weights
 
@@ -176,6 +182,15 @@ def _turn_block_back(rotvec, block):
         block[i + 2 * BLOCK] = c + weight * (sine * w + cosine * (z * along - c * square))
         block[i + 4 * BLOCK] = 0.5 * along
     return 0.5 * sum_x, 0.5 * sum_y, 0.5 * sum_z
+
+
+@compiled
+@no_type_check
+def _weigh_block(rotvec, block):
+    """Gradient with respect to weights that are all 0, where nothing turns."""
+    x, y, z = 0.5 * rotvec[0], 0.5 * rotvec[1], 0.5 * rotvec[2]
+    for i in range(BLOCK):
+        block[i + 4 * BLOCK] = x * block[i] + y * block[i + BLOCK] + z * block[i + 2 * BLOCK]
 
 
 @compiled

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial import cKDTree
 
+from cryosphere.model import losses
 from cryosphere.physics import clashes, compiled, motions
 from cryosphere.physics.rotations import normalise_quat, quat_to_rotvec
 
@@ -79,6 +80,7 @@ def some_turns(seed, n_residues, n_segments, dtype=F64):
     quat[0, 0] = torch.tensor([1.0, 0.0, 0.0, 0.0])
     quat[1, 0] = torch.tensor([0.0, 0.6, 0.0, -0.8])
     weights = torch.softmax(4 * torch.randn(n_residues, n_segments, generator=generator, dtype=dtype), 1)
+    weights[: n_residues // 2, n_segments // 2] = 0.0  # whole blocks where nothing turns, and parts of one
     return quat_to_rotvec(quat).requires_grad_(), weights.requires_grad_()
 
 
@@ -118,6 +120,29 @@ def test_compiled_moves_are_those_of_torch_with_gradients():
         assert torch.allclose(one, other, rtol=1e-12, atol=1e-11)
     few = (points[:3], quat[:2, :3].detach().requires_grad_(), translation[:2, :3].detach().requires_grad_())
     assert torch.autograd.gradcheck(motions.move_residues, few)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, F64])
+def test_compiled_correlation_is_that_of_torch_with_gradient(dtype):
+    generator = torch.Generator().manual_seed(5)
+    images, rendered = torch.randn(2, 4, 9, 9, generator=generator, dtype=dtype)
+    images, rendered, mask = images + 0.3, 7 * rendered - 2, torch.rand(9, 9, generator=generator, dtype=dtype)
+    rendered[1] = images[1]
+    rendered[2] = 0.0
+    results = []
+    for constant in (True, False):  # images that need a gradient take the plain way
+        rendered = rendered.detach().requires_grad_()
+        value = losses.correlation(images.detach().requires_grad_(not constant), rendered, mask)
+        weight = torch.linspace(1, 2, 4, dtype=dtype)
+        results.append((value, torch.autograd.grad((weight * value).sum(), rendered)[0]))
+    assert type(results[0][0].grad_fn) is not type(results[1][0].grad_fn)
+    tolerance = 1e-12 if dtype is F64 else 1e-5
+    some = [0, 1, 3]
+    for found, expected in zip(*results, strict=True):
+        assert torch.allclose(found[some], expected[some], rtol=tolerance, atol=tolerance)
+    assert results[0][0][2] == results[1][0][2] == 0  # nothing rendered
+    few = rendered[:2].detach().double().requires_grad_()
+    assert torch.autograd.gradcheck(lambda y: losses.correlation(images[:2].double(), y, mask.double()), few)
 
 
 @pytest.mark.parametrize("n_threads", [1, 2, 3])
