@@ -56,17 +56,20 @@ def projected(clock, kernel, n_images: int, box: int, pixel: float, n_residues: 
 
 
 def spread_alone(clock, kernel, n_images: int, box: int, pixel: float, n_residues: int):
-    """Seconds of spreading and of gathering, without the transforms."""
+    """Seconds of spreading and of gathering, without the transforms, in the same turns."""
     size = grid_size(box, pixel, SIGMA)
     spacing = pixel * box / size
     positions, amplitudes, sigmas, _ = model(n_images, n_residues, torch.float32)
-    gaussians = (positions.detach()[..., :2] / spacing).contiguous(), amplitudes, sigmas / spacing
-    times = [clock()]
-    images = kernel.spread(*gaussians, size, 5.0)
-    times.append(clock())
-    kernel.gather(images, *gaussians, 5.0)
-    times.append(clock())
-    return times[1] - times[0], times[2] - times[1]
+    coordinates, sigma = (positions.detach()[..., :2] / spacing).contiguous(), sigmas / spacing
+    seconds = [0.0, 0.0]
+    for rows in spreading._turns(coordinates, size):
+        times = [clock()]
+        images = kernel.spread(coordinates[rows], amplitudes, sigma, size, 5.0)
+        times.append(clock())
+        kernel.gather(images, coordinates[rows], amplitudes, sigma, 5.0)
+        times.append(clock())
+        seconds = [seconds[0] + times[1] - times[0], seconds[1] + times[2] - times[1]]
+    return seconds
 
 
 def measure(clock: Callable[[], float], box: int, pixel: float, n_residues: int, repeats: int) -> dict:
