@@ -56,17 +56,20 @@ def projected(clock, kernel, n_images: int, box: int, pixel: float, n_residues: 
 
 
 def spread_alone(clock, kernel, n_images: int, box: int, pixel: float, n_residues: int):
-    """Seconds of spreading and of gathering, without the transforms."""
+    """Seconds of spreading and of gathering, without the transforms, in the same turns."""
     size = grid_size(box, pixel, SIGMA)
     spacing = pixel * box / size
     positions, amplitudes, sigmas, _ = model(n_images, n_residues, torch.float32)
-    gaussians = (positions.detach()[..., :2] / spacing).contiguous(), amplitudes, sigmas / spacing
-    times = [clock()]
-    images = kernel.spread(*gaussians, size, 5.0)
-    times.append(clock())
-    kernel.gather(images, *gaussians, 5.0)
-    times.append(clock())
-    return times[1] - times[0], times[2] - times[1]
+    coordinates, sigma = (positions.detach()[..., :2] / spacing).contiguous(), sigmas / spacing
+    seconds = [0.0, 0.0]
+    for rows in spreading._turns(coordinates, size):
+        times = [clock()]
+        images = kernel.spread(coordinates[rows], amplitudes, sigma, size, 5.0)
+        times.append(clock())
+        kernel.gather(images, coordinates[rows], amplitudes, sigma, 5.0)
+        times.append(clock())
+        seconds = [seconds[0] + times[1] - times[0], seconds[1] + times[2] - times[1]]
+    return seconds
 
 
 def measure(clock: Callable[[], float], box: int, pixel: float, n_residues: int, repeats: int) -> dict:
@@ -92,6 +95,18 @@ def measure(clock: Callable[[], float], box: int, pixel: float, n_residues: int,
     return row | {"error_image": float(f"{errors[0]:.1e}"), "error_gradient": float(f"{errors[1]:.1e}")}
 
 
+def line(row: dict) -> str:
+    """One line of the printed table."""
+    new, old = row["compiled"], row["torch"]
+    parts = [
+        f"{row['box']:5d} {row['pixel_size']:5.1f} {row['residues']:8d} {row['grid']:5d}",
+        f"{new['forward']:17.3f} {new['backward']:8.3f} {new['whole']:6.3f} ({new['spread']:.3f} {new['gather']:.3f})",
+        f"{old['whole']:7.2f} {row['times_faster']:5.1f}x",
+        f"{row['error_image']:.0e} {row['error_gradient']:.0e}",
+    ]
+    return " | ".join(parts)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--threads", type=int, default=2)
@@ -107,19 +122,11 @@ def main() -> None:
     for case in CASES:
         row = measure(clock, *case, options.repeats)
         rows.append(row)
-        new, old = row["compiled"], row["torch"]
-        print(
-            f"{row['box']:5d} {row['pixel_size']:5.1f} {row['residues']:8d} {row['grid']:5d} |"
-            f" {new['forward']:17.3f} {new['backward']:8.3f} {new['whole']:6.3f} ({new['spread']:.3f} {new['gather']:.3f})"
-            f" | {old['whole']:7.2f} {row['times_faster']:5.1f}x"
-            f" | {row['error_image']:.0e} {row['error_gradient']:.0e}",
-            flush=True,
-        )
+        print(line(row), flush=True)
     if options.out:
-        head = {"machine": options.machine, "threads": options.threads, "clock": clock.__name__}
-        options.out.write_text(
-            json.dumps({**head, "batch": BATCH, "sigma": SIGMA, "unit": "ms per image", "rows": rows}, indent=1) + "\n"
-        )
+        results = {"machine": options.machine, "threads": options.threads, "clock": clock.__name__, "batch": BATCH}
+        results |= {"sigma": SIGMA, "unit": "ms per image", "rows": rows}
+        options.out.write_text(json.dumps(results, indent=1) + "\n")
 
 
 if __name__ == "__main__":
