@@ -1,8 +1,8 @@
 """Compiled slices: the work of ``slices`` on CPUs.
 
 A slice is a sum over eight neighbours in a table far larger than any cache. The points of many images are therefore
-taken in the order of the table's cells, cube by cube: the table is read once for all images, row after row, and no
-slice is ever written. What every number is does not depend on the images or threads that it is made with.
+taken in the order of the table's cells, cube by cube, so that what is read of it serves all images, and no slice is
+ever written. What every number is does not depend on the images or threads that it is made with.
 """
 
 from __future__ import annotations
@@ -93,6 +93,8 @@ def _sort(first, last, rotmat, points, reach, cells):
     for image in range(n_images):
         for point in range(n_points):
             x, y, z, _ = _locate(rotmat, first + image, points, point, reach)
+            if not (x < reach and 0 <= y < 2 * reach and 0 <= z < 2 * reach):
+                raise ValueError("A slice leaves its table.")
             cube = (int(z) // cells * side + int(y) // cells) * depth + int(x) // cells
             cubes[image * n_points + point] = cube
             starts[cube + 1] += 1
@@ -107,29 +109,15 @@ def _sort(first, last, rotmat, points, reach, cells):
 
 @compiled
 @no_type_check
-def _copy(values, reach, corner, edge, block):
-    """Copy the entries of a cube of the table, given its least indices (z, y, x), row after row."""
-    n_columns = values.shape[1]
-    flat = values.reshape(-1)
-    for z in range(corner[0], min(corner[0] + edge, 2 * reach + 1)):
-        for y in range(corner[1], min(corner[1] + edge, 2 * reach + 1)):
-            to = ((z - corner[0]) * edge + y - corner[1]) * edge * n_columns
-            start = ((z * (2 * reach + 1) + y) * (reach + 1) + corner[2]) * n_columns
-            for number in range(min(edge, _row_end(reach, z, y) - corner[2]) * n_columns):
-                block[to + number] = flat[start + number]
-
-
-@compiled
-@no_type_check
-def _interpolate(block, at, along, weights):
+def _interpolate(values, at, along, weights):
     """Weighted sum of the entries at the eight corners of a cell, eight volumes of each."""
-    first = weights[0] * load(block, at) + weights[1] * load(block, at + along[0])
-    second = weights[2] * load(block, at + along[1]) + weights[3] * load(block, at + along[1] + along[0])
+    first = weights[0] * load(values, at) + weights[1] * load(values, at + along[0])
+    second = weights[2] * load(values, at + along[1]) + weights[3] * load(values, at + along[1] + along[0])
     at += along[2]
-    first = weights[4] * load(block, at) + first
-    first = weights[5] * load(block, at + along[0]) + first
-    second = weights[6] * load(block, at + along[1]) + second
-    second = weights[7] * load(block, at + along[1] + along[0]) + second
+    first = weights[4] * load(values, at) + first
+    first = weights[5] * load(values, at + along[0]) + first
+    second = weights[6] * load(values, at + along[1]) + second
+    second = weights[7] * load(values, at + along[1] + along[0]) + second
     return first + second
 
 
@@ -154,22 +142,21 @@ def _corners(x, y, z):
 
 @compiled
 @no_type_check
-def _add_points(order, start, block, corner, edge, reach, rotmat, points, given, sums, row):
-    """Add what the points of one image in a cube give to its sums (n + 1, volume); where the next image starts."""
+def _add_points(order, start, values, reach, rotmat, points, given, sums, row):
+    """Add what the points of one image in a cube give to its sums (1 + n, volume); where the next image starts."""
     n_points, n_given, n_volumes = len(points), given.shape[2], len(row) // 2 - WIDTH
-    image, place = order[start] // n_points, start
-    along = (2 * n_volumes, 2 * n_volumes * edge, 2 * n_volumes * edge * edge)
+    image, place, middle = order[start] // n_points, start, n_volumes // 2
+    along = (2 * n_volumes, 2 * n_volumes * (reach + 1), 2 * n_volumes * (reach + 1) * (2 * reach + 1))
     while place < len(order) and order[place] < (image + 1) * n_points:
         point = order[place] - image * n_points
         x, y, z, sign = _locate(rotmat, image, points, point, reach)
-        x, y, z = x - _FLOAT(corner[2]), y - _FLOAT(corner[1]), z - _FLOAT(corner[0])
         near = (int(x), int(y), int(z))
         weights = _corners(x - _FLOAT(near[0]), y - _FLOAT(near[1]), z - _FLOAT(near[2]))
         at = near[2] * along[2] + near[1] * along[1] + near[0] * along[0]
         share = repeat(given[image, point, 0].real)
         for volume in range(0, n_volumes, WIDTH):
-            re = _interpolate(block, at + volume, along, weights)
-            im = _interpolate(block, at + n_volumes + volume, along, weights)
+            re = _interpolate(values, at + volume, along, weights)
+            im = _interpolate(values, at + n_volumes + volume, along, weights)
             store(row, volume, re)
             store(row, n_volumes + WIDTH + volume, im)
             store(sums, volume, share * (re * re + im * im) + load(sums, volume))
@@ -177,7 +164,6 @@ def _add_points(order, start, block, corner, edge, reach, rotmat, points, given,
                 to, factor = number * (n_volumes + WIDTH) + volume, given[image, point, number]
                 part = repeat(factor.real) * re + load(sums, to)
                 store(sums, to, repeat(sign * factor.imag) * im + part)
-        middle = n_volumes // 2
         given[image, point, 0] = complex(row[middle], sign * row[n_volumes + WIDTH + middle])
         place += 1
     return place
@@ -204,21 +190,16 @@ def contract(first, last, values, reach, rotmat, points, given, totals):
     """
     n_volumes, n_given, n_points = values.shape[1] // 2, given.shape[2], len(points)
     cells = max(1, int((_CUBE_NUMBERS / values.shape[1]) ** (1 / 3)) - 1)
-    side, depth, edge = 2 * reach // cells + 1, reach // cells + 1, cells + 1
     order, starts = _sort(first, last, rotmat, points, reach, cells)
-    stride = n_volumes + WIDTH  # lanes may reach beyond the last volume
-    block = np.zeros(edge**3 * values.shape[1] + WIDTH, np.float32)
+    stride = n_volumes + WIDTH  # eight volumes at a time reach beyond the last
     row, sums = np.empty(2 * stride, np.float32), np.empty(n_given * stride, np.float32)
+    flat = values.reshape(-1)
     for cube in range(len(starts) - 1):
         place, stop = starts[cube], starts[cube + 1]
-        if place == stop:
-            continue
-        corner = (cube // depth // side * cells, cube // depth % side * cells, cube % depth * cells)
-        _copy(values, reach, corner, edge, block)
         while place < stop:
             image = order[place] // n_points
             sums[:] = 0
-            place = _add_points(order[:stop], place, block, corner, edge, reach, rotmat, points, given, sums, row)
+            place = _add_points(order[:stop], place, flat, reach, rotmat, points, given, sums, row)
             for number in range(n_given):
                 for volume in range(n_volumes):
                     totals[image, number, volume] += sums[number * stride + volume]

@@ -144,6 +144,14 @@ def test_compiled_contractions_do_not_depend_on_the_images_beside_them_nor_on_th
         assert torch.equal(one, torch.cat(parts)) and torch.equal(one, other)
 
 
+@pytest.mark.parametrize("factor", [2.0, float("nan")])
+def test_compiled_slices_that_leave_the_table_are_refused(factor):
+    pytest.importorskip("numba")
+    table, rotmat, points, seen, weight = contraction(2, 1, BOX, 8)
+    with pytest.raises(ValueError, match="leaves its table"):
+        contract_slices(table, factor * rotmat, points, seen, weight)
+
+
 def test_points_of_a_neighbourhood_follow_each_other():
     _, points = band_points(64, 32)
     order = by_neighbourhood(points)
