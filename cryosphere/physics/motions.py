@@ -133,12 +133,14 @@ class _Turn(torch.autograd.Function):
         return grad_rotvec.to(rotvec), grad_weights.to(segment_weights)
 
 
-def _in_blocks(rotvec: Tensor, segment_weights: Tensor) -> tuple[np.ndarray, np.ndarray]:
-    """Rotation vectors, and weights by segment with zeros after the last residue, in double precision."""
+def _in_blocks(rotvec: Tensor, segment_weights: Tensor) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Rotation vectors, weights by segment with zeros after the last residue, in double precision, and in which blocks
+    of residues any weight is above 0."""
     from cryosphere.physics.motions_numba import BLOCK
 
-    weights = pad(segment_weights.detach().T.double(), (0, -len(segment_weights) % BLOCK))
-    return rotvec.detach().double().contiguous().numpy(), weights.contiguous().numpy()
+    weights = pad(segment_weights.detach().T.double(), (0, -len(segment_weights) % BLOCK)).contiguous()
+    active = (weights.unflatten(1, (-1, BLOCK)) != 0).any(2)
+    return rotvec.detach().double().contiguous().numpy(), weights.numpy(), active.numpy()
 
 
 def move_residues(

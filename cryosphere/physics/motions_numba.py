@@ -68,7 +68,7 @@ def _sine_ratio(square):
 
 @compiled
 @no_type_check
-def turn(first, last, rotvec, weights, quats):
+def turn(first, last, rotvec, weights, active, quats):
     """Product of every residue's partial rotations, for images first … last - 1.
 
     Parameters
@@ -77,6 +77,8 @@ def turn(first, last, rotvec, weights, quats):
     rotvec : array of shape (image, segment, 3), rad, of length π at most
     weights : array of shape (segment, padded residue), between 0 and 1
         Filled up with zeros to a whole number of blocks.
+    active : bool array of shape (segment, block)
+        Whether any weight of a block is not 0.
     quats : array of shape (image, residue, 4)
         Written.
     """
@@ -86,9 +88,8 @@ def turn(first, last, rotvec, weights, quats):
         for start in range(0, n_residues, BLOCK):
             block[:BLOCK], block[BLOCK:] = 1.0, 0.0
             for segment in range(len(weights)):
-                share = weights[segment, start : start + BLOCK]
-                if share.any():
-                    block[4 * BLOCK :] = share
+                if active[segment, start // BLOCK]:
+                    block[4 * BLOCK :] = weights[segment, start : start + BLOCK]
                     _turn_block(rotvec[image, segment], block)
             for residue in range(min(BLOCK, n_residues - start)):
                 for axis in range(4):
@@ -114,12 +115,12 @@ def _turn_block(rotvec, block):
 
 @compiled
 @no_type_check
-def turn_gradient(first, last, rotvec, weights, quats, grad_quats, grad_rotvec):
+def turn_gradient(first, last, rotvec, weights, active, quats, grad_quats, grad_rotvec):
     """Gradients of :func:`turn` for images first … last - 1.
 
     Parameters
     ----------
-    first, last, rotvec, weights, quats
+    first, last, rotvec, weights, active, quats
         As there, ``quats`` as written there.
     grad_quats : array of shape (image, residue, 4)
     grad_rotvec : array of shape (image, segment, 3)
@@ -144,9 +145,8 @@ def turn_gradient(first, last, rotvec, weights, quats, grad_quats, grad_rotvec):
                 block[residue + BLOCK] = a * y - s * c + x * d - z * b
                 block[residue + 2 * BLOCK] = a * z - s * d + y * b - x * c
             for segment in range(len(weights) - 1, -1, -1):
-                share = weights[segment, start : start + BLOCK]
-                if share.any():
-                    block[3 * BLOCK : 4 * BLOCK] = share
+                if active[segment, start // BLOCK]:
+                    block[3 * BLOCK : 4 * BLOCK] = weights[segment, start : start + BLOCK]
                     x, y, z = _turn_block_back(rotvec[image, segment], block)
                     grad_rotvec[image, segment, 0] += x
                     grad_rotvec[image, segment, 1] += y
