@@ -17,6 +17,7 @@ from cryosphere.config_files import parse_config
 from cryosphere.errors import ConfigError
 from cryosphere.model.vae import CryoSphere
 from cryosphere.particles.dataset import ParticleImages
+from cryosphere.physics.gaussians import grid_size
 from cryosphere.pipelines.checked_training import train
 from cryosphere.preflight import resources
 from cryosphere.preflight.check import check
@@ -218,23 +219,37 @@ def test_the_process_has_the_memory_that_it_takes():
     del block
 
 
-@pytest.mark.parametrize(
-    ("n_images", "n_fitting", "expected"), [(32, 100, 32), (32, 32, 32), (33, 32, 17), (5, 0.3, 1)]
-)
-def test_images_at_a_time_fit_and_divide_evenly(folder, n_images, n_fitting, expected):
-    config = parse_config(configuration(folder), folder)
+def model_and_bytes(config, folder, n_segments):
+    """A model with the table of its images, and the bytes of an image and of a conformation."""
+    config = parse_config(config, folder)
     table, structure = load_inputs(config)
     model = CryoSphere(structure, table.n_particles, table.box_size, table.pixel_size, config)
-    fine = memory.grid_size(model.box_size, model.pixel_size, 2.0)
-    each = memory.step_bytes(table.box_size, fine, structure.n_residues, 2, "blended")
-    assert memory.images_at_a_time(model, n_images, free=1.001 * n_fitting * each) == expected
+    fine = grid_size(table.box_size, table.pixel_size, 2.0)
+    decoded = memory.conformation_bytes(structure.n_residues, n_segments, "blended")
+    return table, model, memory.image_bytes(table.box_size, fine, structure.n_residues), decoded
+
+
+@pytest.mark.parametrize(("n_images", "n_fitting", "expected"), [(32, 64, 32), (32, 32, 32), (33, 32, 17), (5, 0.3, 1)])
+def test_images_at_a_time_fit_and_divide_evenly(folder, values, n_images, n_fitting, expected):
+    _, model, image, decoded = model_and_bytes(configuration(folder), folder, 2)
+    assert memory.images_at_a_time(model, n_images, free=1.001 * n_fitting * (image + decoded)) == expected
+    values = values | {"segments": {"n_segments": 3}}
+    _, model, image, decoded = model_and_bytes(values, folder, 3)
+    assert memory.images_at_a_time(model, n_images, free=1.001 * n_fitting * image + n_images * decoded) == expected
+
+
+def test_parts_on_a_cpu_are_no_larger_than_its_caches_like(folder, monkeypatch):
+    _, model, image, decoded = model_and_bytes(configuration(folder), folder, 2)
+    monkeypatch.setattr(memory, "_CPU_BYTES", 10.5 * (image + decoded))
+    assert memory.images_at_a_time(model, 40) == 10
+    monkeypatch.setattr(memory, "free_ram", lambda: 5.5 * (image + decoded) / memory._USABLE)
+    assert memory.images_at_a_time(model, 40) == 5
 
 
 def test_a_step_of_so_many_images_takes_the_memory_counted(folder):
     """What autograd keeps between forward and backward is less than what is counted, and not by much."""
-    config = parse_config(configuration(folder, segments={"n_segments": 4}), folder)
-    table, structure = load_inputs(config)
-    model = CryoSphere(structure, table.n_particles, table.box_size, table.pixel_size, config)
+    config = configuration(folder, segments={"n_segments": 4})
+    table, model, image, decoded = model_and_bytes(config, folder, 4)
     batch = ParticleImages(table, model.mask_radius).batch(np.arange(64))
     kept = {}
 
@@ -243,9 +258,7 @@ def test_a_step_of_so_many_images_takes_the_memory_counted(folder):
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        weights = model.segment_weights()
-        sites = model.decode_sites(torch.randn(64, 1), weights)
+        sites = model.decode_sites(torch.randn(64, 1), model.segment_weights())
         loss = model.data_loss(batch, sites).sum()
-    fine = memory.grid_size(model.box_size, model.pixel_size, 2.0)
-    counted = 64 * memory.step_bytes(table.box_size, fine, structure.n_residues, 4, "blended")
+    counted = 64 * (image + decoded)
     assert loss.requires_grad and 0.3 * counted < sum(kept.values()) < counted
