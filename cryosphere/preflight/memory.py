@@ -17,6 +17,7 @@ from cryosphere.model.renderer import Renderer
 from cryosphere.particles.prepared import StackOrder
 from cryosphere.physics.gaussians import grid_size
 from cryosphere.records import ParticleTable, Structure
+from cryosphere.runs.grid import MOST_GRID_DIMENSIONS
 from cryosphere.training.memory import conformation_bytes, image_bytes
 from cryosphere.training.stages import n_own_samples
 
@@ -61,7 +62,8 @@ class Workload:
     batch_size, block : int
         Images of a step, and of a block.
     n_transformed, n_compared : int
-        Conformations whose transforms are in memory together, and log-likelihoods that the posterior keeps per image.
+        Conformations whose transforms are in memory together, and log-likelihoods that the posterior keeps for every
+        image (none where each image has conformations of its own).
     n_parameters : int
         Of all networks and segments, free latents included.
     n_cached : int
@@ -116,7 +118,7 @@ class Workload:
             batch_size=batch,
             block=min(fitting, table.n_particles),
             n_transformed=min(max(judged, compared), renderer.capacity(level)),
-            n_compared=compared,
+            n_compared=compared if is_elbo or latent_dim <= MOST_GRID_DIMENSIONS else 0,
             n_parameters=_n_parameters(config, table, structure.n_residues, n_segments, latent_dim),
             n_cached=_N_FEATURES if has_features and not is_elbo else 0,
             refines_poses=config.particles.refine_poses,

@@ -108,6 +108,7 @@ def test_the_workload_is_that_of_the_model(folder, sections):
     assert work.band == model.level().band
     if config.loss.objective == "marginal":
         assert work.n_transformed >= model.n_nodes
+    assert (work.n_compared > 0) == (config.inference.method == "weights" and config.model.latent_dim < 3)
 
 
 def test_the_posterior_takes_the_disk_that_was_announced(folder, values, tmp_path, short_plan):
