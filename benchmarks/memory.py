@@ -24,9 +24,9 @@ SPACING = 3.8
 SETTINGS = {
     "32 px": (32, 4.0, 200, 1000, {}),
     "64 px": (64, 3.0, 1000, 1500, {}),
-    "64 px, 2 dimensions": (64, 3.0, 1000, 1500, {"model": {"latent_dim": 2}}),
+    "64 px, 2 dimensions": (64, 3.0, 1000, 400, {"model": {"latent_dim": 2}}),
     "128 px, 8 conformations": (
-        *(128, 2.0, 1000, 1000),
+        *(128, 2.0, 1000, 600),
         {"training": {"n_nodes": 8}, "inference": {"n_conformations": 8}},
     ),
     "64 px, 100,000 particles": (64, 3.0, 200, 100_000, {"training": {"n_nodes": 4}}),

@@ -170,7 +170,6 @@ def read_images(
     InputError
         If a stack cannot be read, has fewer images than asked for or another box than the first one.
     """
-    stack_index, image_index = np.asarray(stack_index), np.asarray(image_index)
     images = None
     for stack in np.unique(stack_index):
         header = _header_of(Path(paths[stack]))
@@ -188,35 +187,29 @@ def read_images(
                 f"{paths[stack]} has images of {header.shape[2]} x {header.shape[1]} pixels, the other stacks "
                 f"{images.shape[2]} x {images.shape[1]}; all must have one box."
             )
-        _fill(images, rows, header, image_index[rows])
+        for row, section in zip(rows, _sections(header, image_index[rows].tolist()), strict=True):
+            images[row] = section
     return images if images is not None else np.empty((0, 0, 0), dtype=np.float32)
 
 
-def _fill(
-    images: Float[np.ndarray, "image y x"],
-    rows: Int[np.ndarray, " row"],
-    header: MRCHeader,
-    sections: Int[np.ndarray, " row"],
-) -> None:
-    """Read sections of a file, in ascending order, into rows of ``images``.
+def _sections(header: MRCHeader, numbers: list[int]) -> Iterator[Float[np.ndarray, "y x"]]:
+    """Sections of a file in its own number type, one after the other in the same memory.
 
-    Each is asked for as a whole: through a memory map, a disk or network gets many requests for a few pages each.
+    Each is asked for as a whole: through a memory map, a disk gets many requests for a few pages each.
     """
     section = np.empty(header.shape[1:], header.dtype)
     with open(header.path, "rb", buffering=0) as file:
-        for row, number in zip(rows.tolist(), sections.tolist(), strict=True):
+        for number in numbers:
             file.seek(header.data_offset + number * section.nbytes)
             if file.readinto(section.data.cast("B")) < section.nbytes:
                 raise InputError(f"{header.path} ends before its image {number + 1}; copy it again.")
-            images[row] = section
+            yield section
 
 
 def _header_of(path: Path) -> MRCHeader:
-    """Header of a stack, read once unless the file changes."""
-    if not path.is_file():
-        read_header(path)  # says what is wrong
-    status = path.stat()
-    return _known_header(str(path), status.st_mtime_ns, status.st_size)
+    """Header of a stack; read once, unless the file changes."""
+    status = path.stat() if path.is_file() else None
+    return read_header(path) if status is None else _known_header(str(path), status.st_mtime_ns, status.st_size)
 
 
 @lru_cache(maxsize=100_000)

@@ -63,3 +63,28 @@ def training_rows(
             "on; give more particles, or train on all of them."
         )
     return training, held_out
+
+
+def block_shuffled(
+    rows: Int[np.ndarray, " row"], block: int, generator: np.random.Generator, together: int = 64
+) -> Int[np.ndarray, " row"]:
+    """Rows in an order that is random and yet can be read in long pieces.
+
+    Rows are cut into runs of ``block`` neighbours, the runs are put in random order, and the rows of every
+    ``together`` runs that follow each other are mixed. Whoever reads the rows of ``together`` runs at a time, in the
+    order of the file, reads each run in one piece.
+
+    Parameters
+    ----------
+    rows : int array of shape (row,)
+        In the order in which images lie in their files.
+    block, together : int
+        Rows of a run, 1 for an order without neighbours; and runs that are mixed.
+    generator : numpy Generator
+    """
+    starts = block * generator.permutation(-(-len(rows) // block))
+    mixed = []
+    for first in range(0, len(starts), together):
+        runs = [rows[start : start + block] for start in starts[first : first + together]]
+        mixed.append(generator.permutation(np.concatenate(runs)))
+    return np.concatenate(mixed) if mixed else rows.copy()

@@ -17,7 +17,8 @@ from cryosphere.model.renderer import Renderer
 from cryosphere.particles.prepared import StackOrder
 from cryosphere.physics.gaussians import grid_size
 from cryosphere.records import ParticleTable, Structure
-from cryosphere.training.memory import step_bytes
+from cryosphere.runs.grid import MOST_GRID_DIMENSIONS
+from cryosphere.training.memory import conformation_bytes, image_bytes
 from cryosphere.training.stages import n_own_samples
 
 # Conformations that images are compared with in training, in judging models, and in the posterior, for one, two and
@@ -61,7 +62,8 @@ class Workload:
     batch_size, block : int
         Images of a step, and of a block.
     n_transformed, n_compared : int
-        Conformations whose transforms are in memory together, and log-likelihoods that the posterior keeps per image.
+        Conformations whose transforms are in memory together, and log-likelihoods that the posterior keeps for every
+        image (none where each image has conformations of its own).
     n_parameters : int
         Of all networks and segments, free latents included.
     n_cached : int
@@ -116,7 +118,7 @@ class Workload:
             batch_size=batch,
             block=min(fitting, table.n_particles),
             n_transformed=min(max(judged, compared), renderer.capacity(level)),
-            n_compared=compared,
+            n_compared=compared if is_elbo or latent_dim <= MOST_GRID_DIMENSIONS else 0,
             n_parameters=_n_parameters(config, table, structure.n_residues, n_segments, latent_dim),
             n_cached=_N_FEATURES if has_features and not is_elbo else 0,
             refines_poses=config.particles.refine_poses,
@@ -165,7 +167,7 @@ def requirements(work: Workload, device: str, resident: float) -> Requirements:
       ``Renderer.prepare``), 10 once it is; 20 for the images whose noise is estimated first;
     - transforms: complex numbers at (4 band + 1)² (2 band + 1) frequencies of every conformation
       (``physics.slices.SliceTable``), at most 4 GB (``model.renderer``), and the slices taken from them;
-    - step: ``training.memory.step_bytes``, and patches of Gaussians;
+    - step: ``training.memory.image_bytes`` and ``conformation_bytes``, and patches of Gaussians;
     - posterior: a log-likelihood (4) of every particle at every conformation, twice if poses are refined.
     """
     pixels = work.box_size**2
@@ -173,9 +175,10 @@ def requirements(work: Workload, device: str, resident: float) -> Requirements:
     kept = {"program and inputs": resident + _LATER_BYTES, "particles": _particle_bytes(work)}
     transforms = 8.0 * work.n_transformed * (4 * work.band + 1) ** 2 * (2 * work.band + 1)
     slices = _SLICE_BYTES if work.n_transformed else 0.0
-    step = step_bytes(work.box_size, work.fine_size, work.n_residues, work.n_segments, work.motion)
+    each = image_bytes(work.box_size, work.fine_size, work.n_residues)
+    each += conformation_bytes(work.n_residues, work.n_segments, work.motion)
     comparing = {"images": 1.0 * _READY * work.block * pixels, "transforms": transforms + slices}
-    stepping = {"images": comparing["images"], "step": work.batch_size * step + _PATCH_BYTES}
+    stepping = {"images": comparing["images"], "step": work.batch_size * each + _PATCH_BYTES}
     reading = {"images": 1.0 * _READING * max(work.block, min(_NOISE_SAMPLE, work.n_particles)) * pixels}
     posterior = {"posterior": 4.0 * work.n_particles * work.n_compared * (2 if work.refines_poses else 1)}
     if device == "cpu":

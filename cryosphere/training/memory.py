@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import os
 import resource
 import shutil
@@ -17,39 +18,44 @@ from cryosphere.physics.gaussians import grid_size
 
 # Share of a device's free memory that a step may take: the allocator needs room between its pieces.
 _USABLE = 0.8
-# Memory that the images of a part take together on a CPU, at most: more only leaves the caches.
-_CPU_BYTES = 0.5e9
-# float32 numbers that a step keeps or holds at its peak: for every pixel of an image and of the finer grid that its
-# Gaussians are spread on, for every residue, and for every residue and segment.
-_PER_PIXEL, _PER_FINE_PIXEL, _PER_RESIDUE = 6, 3, 100
-_PER_SEGMENT = {"blended": 3, "sequential": 40}
+# Memory of the images that a CPU works on together, at most, where parts cost nothing: more leaves the caches.
+_CPU_BYTES = 50e6
+# float32 numbers that a step keeps or holds at its peak, for every image: per pixel, per pixel of the finer grid that
+# Gaussians are spread on, and per residue; for every conformation: per residue, and per residue and segment.
+_PER_PIXEL, _PER_FINE_PIXEL, _PER_POSED_RESIDUE = 6, 3, 20
+_PER_RESIDUE, _PER_SEGMENT = 80, {"blended": 3, "sequential": 40}
 
 
-def step_bytes(box_size: int, fine_size: int, n_residues: int, n_segments: int, motion: str) -> float:
-    """Memory (bytes) that a training step takes for every image.
+def image_bytes(box_size: int, fine_size: int, n_residues: int) -> float:
+    """Memory that a training step takes for every image.
 
-    Counted from what autograd keeps: the image, its rendering, their product and the transfer function
-    (``model.renderer``); the spread Gaussians and their transform (``physics.gaussians``); the residues' positions,
-    quaternions and what lies between (``physics.motions``), and for every segment the weights with signs, or the
-    partial rotations in turn.
+    Counted from what autograd keeps and what lies between: image, rendering, their product and the transfer function
+    (``model.renderer``), the spread Gaussians and their transform, and the posed residues (``physics.gaussians``).
 
     Parameters
     ----------
     box_size, fine_size : int
         Pixels along the edge of the image, and of the grid that Gaussians are spread on.
-    n_residues, n_segments : int
-    motion : str
-        ``blended`` or ``sequential``, as in the configuration.
+    n_residues : int
     """
-    pixels = _PER_PIXEL * box_size**2 + _PER_FINE_PIXEL * fine_size**2
-    return 4.0 * (pixels + n_residues * (_PER_RESIDUE + _PER_SEGMENT[motion] * n_segments))
+    return 4.0 * (_PER_PIXEL * box_size**2 + _PER_FINE_PIXEL * fine_size**2 + _PER_POSED_RESIDUE * n_residues)
+
+
+def conformation_bytes(n_residues: int, n_segments: int, motion: str) -> float:
+    """Memory that a training step takes for every conformation that it decodes.
+
+    Counted from what autograd keeps (``physics.motions``): positions, quaternions and what lies between, and for every
+    segment the weights with signs (``motion`` ``blended``), or the partial rotations in turn (``sequential``).
+    """
+    return 4.0 * n_residues * (_PER_RESIDUE + _PER_SEGMENT[motion] * n_segments)
 
 
 def images_at_a_time(model: CryoSphere, n_images: int, free: float | None = None) -> int:
     """Largest part of a step's images that the free memory of a model's device holds together, at least 1.
 
     Parts have nearly the same size, so that none is left with few images. The gradient is that of all images in any
-    case: this is a choice of memory alone.
+    case: this is a choice of memory alone. On the marginal likelihood every part decodes all conformations of the
+    step; on the evidence lower bound its own, and parts on a CPU are then no larger than its caches like.
 
     Parameters
     ----------
@@ -58,16 +64,20 @@ def images_at_a_time(model: CryoSphere, n_images: int, free: float | None = None
     n_images : int
         Images of a step.
     free : float, optional
-        Bytes; by default what the device has free now, and on a CPU not more than 0.5 GB.
+        Bytes that the step may take; by default most of what the device has free now.
     """
     if free is None:
-        device = model.device.type
-        free = _USABLE * free_on(device) if device != "cpu" else min(_CPU_BYTES, _USABLE * free_ram())
+        free = _USABLE * free_on(model.device.type)
     fine = grid_size(model.box_size, model.pixel_size, float(model.renderer.sigmas.min()))
-    n_residues, motion = len(model.nominal_positions), model.config.model.motion
-    each = step_bytes(model.box_size, fine, n_residues, model.segmentation.n_segments, motion)
-    n_parts = -(-n_images // max(1, int(free / each)))
-    return -(-n_images // n_parts)
+    each = image_bytes(model.box_size, fine, len(model.nominal_positions))
+    decoded = conformation_bytes(len(model.nominal_positions), model.segmentation.n_segments, model.config.model.motion)
+    if model.config.loss.objective == "marginal":
+        free -= n_images * decoded
+    else:
+        each += decoded
+        free = min(free, _CPU_BYTES) if model.device.type == "cpu" else free
+    n_parts = math.ceil(n_images / max(1, int(free / each)))
+    return math.ceil(n_images / n_parts)
 
 
 def free_on(device: str) -> float:

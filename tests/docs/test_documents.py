@@ -17,6 +17,7 @@ from tests.particle_sets import SHORT_TRAINING, write_particle_set
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 INPUTS = (ROOT / "tutorials" / "inputs.md").read_text()
+PERFORMANCE = (ROOT / "tutorials" / "performance.md").read_text()
 
 
 def run_script(text: str, folder: Path) -> str:
@@ -49,7 +50,9 @@ def test_the_tutorial_runs(tmp_path):
     assert "RMSD per image, mean" in run_script(shortened, tmp_path)
 
 
-@pytest.mark.parametrize("document", ["README.md", "CHANGELOG.md", "tutorials/README.md", "tutorials/inputs.md"])
+@pytest.mark.parametrize(
+    "document", ["README.md", "CHANGELOG.md", "tutorials/README.md", "tutorials/inputs.md", "tutorials/performance.md"]
+)
 def test_files_that_documents_link_to_exist(document):
     path = ROOT / document
     for target in re.findall(r"\]\(([^)#]+)\)", path.read_text()):
@@ -58,7 +61,7 @@ def test_files_that_documents_link_to_exist(document):
 
 
 def test_commands_of_the_documents_exist_with_the_options_shown():
-    blocks = re.findall(r"```(?:sh|bash)\n(.*?)```", README + INPUTS, re.DOTALL)
+    blocks = re.findall(r"```(?:sh|bash)\n(.*?)```", README + INPUTS + PERFORMANCE, re.DOTALL)
     lines = [line.split("#")[0].strip() for block in blocks for line in block.replace("\\\n", " ").splitlines()]
     commands = [part.strip() for line in lines for part in line.split("&&") if part.strip().startswith("cryosphere")]
     assert len(commands) >= 6
