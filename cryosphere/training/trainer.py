@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
@@ -22,6 +23,7 @@ from cryosphere.particles.dataset import ParticleImages
 from cryosphere.particles.selection import training_rows
 from cryosphere.runs.checkpoints import load_checkpoint, save_checkpoint
 from cryosphere.runs.layout import RunLayout
+from cryosphere.training.memory import images_at_a_time
 from cryosphere.training.metrics import Metrics
 from cryosphere.training.steps import GradientSum, TermsOf
 
@@ -84,6 +86,10 @@ class Trainer(ABC):
         """
         if distributed.is_main():
             self.metrics.open(self.progress.epoch)
+        n_images = math.ceil(self.config.training.batch_size / distributed.count())
+        fitting = images_at_a_time(self.model, n_images)
+        if fitting < n_images:
+            self.gradient_sum.at_a_time = fitting
         done, total = self._visits()
         with tqdm(
             total=total,
