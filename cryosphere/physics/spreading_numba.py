@@ -1,8 +1,9 @@
 """Spreading of Gaussians on CPUs, compiled by numba; ``spreading`` says what is computed.
 
-A Gaussian's patch is never kept: its values along each axis come from one exponential by recurrence, and its rows are
-added to the grid, or read from it, eight numbers at a time. Threads share out images, or rows and Gaussians of them,
-so that every number is made by one thread in the Gaussians' order: results do not depend on how many there are.
+A Gaussian's patch is never kept: its values along each axis are powers of one exponential times a table that Gaussians
+of one width share, and its rows are added to the grid, or read from it, eight numbers at a time. Threads share out
+images, or rows and Gaussians of them, so that every number is made by one thread in the Gaussians' order: results do
+not depend on how many there are.
 """
 
 from __future__ import annotations
