@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
+from functools import lru_cache, partial
 from importlib.util import find_spec
 from itertools import pairwise
 from typing import Any
@@ -24,17 +24,23 @@ def is_compiled(tensor: torch.Tensor) -> bool:
     return tensor.device.type == "cpu" and has_numba()
 
 
-def compiled(function: Callable) -> Callable:
+def compiled(function: Callable, may_reorder: bool = True) -> Callable:
     """Compile a function without annotations when it is first called, and keep that on disk where a folder can be
-    written; sums may be reordered.
+    written; unless ``may_reorder`` is false, the order of sums is the compiler's.
     """
     from numba import njit
 
-    options = {"nogil": True, "error_model": "numpy", "fastmath": {"contract", "reassoc", "nsz", "arcp"}}
+    flags = {"contract", "nsz", "arcp"} | ({"reassoc"} if may_reorder else set())
+    options = {"nogil": True, "error_model": "numpy", "fastmath": flags}
     try:
         return njit(cache=True, **options)(function)
     except RuntimeError:  # nowhere to keep it
         return njit(**options)(function)
+
+
+def cut(length: int, count: int) -> list[tuple[int, int]]:
+    """Ranges of nearly equal length that cover ``range(length)``."""
+    return list(pairwise(length * part // count for part in range(count + 1)))
 
 
 def in_parts(kernel: Callable[..., Any], n_images: int, *arguments: Any) -> list[Any]:
@@ -52,11 +58,16 @@ def in_parts(kernel: Callable[..., Any], n_images: int, *arguments: Any) -> list
     list
         What the kernel returned for every part, in order.
     """
-    n_parts = max(1, min(torch.get_num_threads(), n_images))
-    parts = list(pairwise(n_images * part // n_parts for part in range(n_parts + 1)))
-    futures = [_pool(n_parts - 1).submit(kernel, *part, *arguments) for part in parts[1:]]
-    own = kernel(*parts[0], *arguments)
-    return [own, *(future.result() for future in futures)]
+    parts = cut(n_images, max(1, min(torch.get_num_threads(), n_images)))
+    return in_threads([partial(kernel, *part, *arguments) for part in parts])
+
+
+def in_threads(calls: Sequence[Callable[[], Any]]) -> list[Any]:
+    """Make some calls, in as many threads as torch uses; what they return, in order."""
+    if len(calls) == 1:
+        return [calls[0]()]
+    futures = [_pool(torch.get_num_threads()).submit(call) for call in calls]
+    return [future.result() for future in futures]
 
 
 @lru_cache(maxsize=1)

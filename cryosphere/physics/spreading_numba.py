@@ -9,19 +9,16 @@ not depend on how many there are.
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
-from itertools import pairwise
+from functools import partial
 from typing import no_type_check
 
 import numpy as np
 import torch
 from jaxtyping import Float
-from numba import njit
 from torch import Tensor
 
+from cryosphere.physics.compiled import compiled, cut, in_threads
 from cryosphere.physics.spreading_lanes import WIDTH, load, powers, repeat, store, total
 from cryosphere.physics.spreading_torch import half_widths
 
@@ -29,13 +26,7 @@ from cryosphere.physics.spreading_torch import half_widths
 _PIECES = 4
 
 
-def _compiled(function: Callable) -> Callable:
-    """Compile when first called, keeping the result on disk where any folder can be written."""
-    options = {"nogil": True, "error_model": "numpy", "fastmath": {"contract", "nsz", "arcp"}}
-    try:
-        return njit(cache=True, **options)(function)
-    except RuntimeError:
-        return njit(**options)(function)
+_compiled = partial(compiled, may_reorder=False)
 
 
 @_compiled
@@ -245,34 +236,13 @@ def _gather(slopes, coordinates, weights, sigma, half_width, gaussians, to_coord
             to_sigma[image, g] = by_square * weights[g] * sharpness / width
 
 
-@lru_cache(maxsize=1)
-def _pool(n_threads: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(n_threads, thread_name_prefix="spreading")
-
-
-# A forked process has the pool's threads no more.
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_pool.cache_clear)
-
-
-def _cut(length: int, count: int) -> list[tuple[int, int]]:
-    """Ranges of nearly equal length that cover ``range(length)``."""
-    edges = [length * i // count for i in range(count + 1)]
-    return list(pairwise(edges))
-
-
 def _share(work: Callable[[slice, tuple[int, int]], None], n_images: int, n_items: int) -> None:
     """Do ``work`` on slices of images and ranges of their items, in as many threads as torch uses."""
     n_threads = torch.get_num_threads()
-    if n_threads == 1:
-        work(slice(0, n_images), (0, n_items))
-        return
-    pieces = min(n_images, _PIECES * n_threads)
-    images = [slice(*part) for part in _cut(n_images, pieces)]
-    items = _cut(n_items, math.ceil(n_threads / pieces))
-    pool = _pool(n_threads)
-    for future in [pool.submit(work, part, some) for part in images for some in items]:
-        future.result()
+    pieces = min(n_images, _PIECES * n_threads) if n_threads > 1 else 1
+    images = [slice(*part) for part in cut(n_images, pieces)]
+    items = cut(n_items, math.ceil(n_threads / pieces))
+    in_threads([partial(work, part, some) for part in images for some in items])
 
 
 def _arrays(*tensors: Tensor) -> tuple[np.ndarray, ...]:
