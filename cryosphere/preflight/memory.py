@@ -34,8 +34,9 @@ _READING, _READY = 22, 10
 # Bytes of slices and of what is looked up for them (``model.renderer``, ``physics.slices``), and of patches of
 # Gaussians (``physics.gaussians``).
 _SLICE_BYTES, _PATCH_BYTES = 0.2e9, 0.1e9
-# Libraries that are loaded only on the way, and memory that is given back too late to be used again.
-_LATER_BYTES = 0.1e9
+# Libraries that are loaded only on the way, and memory that is given back too late; what compiling the loops takes, the
+# first time on a machine, is not counted (some 0.5 GB).
+_LATER_BYTES = 0.2e9
 # Segments to begin with, at most, where their number is found (``model.division``).
 _MOST_SEGMENTS = 24
 # Numbers per image of the score features: 3 widths, 24 groups (``model.scores``).

@@ -78,7 +78,7 @@ def test_weights_of_shared_and_own_candidates_integrate_a_known_likelihood(n_own
         own = encoded.draw(torch.arange(200).repeat_interleave(n_own), generator).view(200, n_own, 1)
         latent = torch.cat([shared.expand(200, -1, -1), own], dim=1)
         likelihood = log_normal(latent - means[:, None], 0.0, math.log(0.4))
-        totals.append(torch.exp(likelihood + _balance(latent, shared, encoded, 16, n_own)).sum(1))
+        totals.append(torch.exp(likelihood + _balance(latent, shared, encoded, torch.arange(200), 16, n_own)).sum(1))
     found = torch.stack(totals).mean(0)
     wanted = torch.tensor(stats.norm.pdf(means[:, 0].numpy(), 0, math.sqrt(1 + 0.4**2)))
     assert float((found / wanted - 1).abs().max()) < 0.1

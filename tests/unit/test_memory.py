@@ -17,6 +17,7 @@ from cryosphere.config_files import parse_config
 from cryosphere.errors import ConfigError
 from cryosphere.model.vae import CryoSphere
 from cryosphere.particles.dataset import ParticleImages
+from cryosphere.physics import motions
 from cryosphere.physics.gaussians import grid_size
 from cryosphere.pipelines.checked_training import train
 from cryosphere.preflight import resources
@@ -66,12 +67,9 @@ def test_a_run_takes_the_memory_that_was_announced(tmp_path, box_size, n_nodes):
     folder = write_particle_set(tmp_path / "set", 80, box_size=box_size)
     nodes = {"training": {"n_nodes": n_nodes}, "inference": {"n_conformations": 16}}
     values = marginal_configuration(folder, model={"latent_dim": 1}, segments={"n_segments": 2}, **nodes)
-    done = subprocess.run(
-        [sys.executable, "-c", MEASURED, json.dumps(values), str(tmp_path / "run")],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-    )
+    for run in ("first", "measured"):  # the first compiles what is compiled once on a machine
+        command = [sys.executable, "-c", MEASURED, json.dumps(values), str(tmp_path / run)]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
     announced, peak = (float(word) for word in done.stdout.split())
     assert 0.9 < announced / (1024 * peak) < 1.5
@@ -141,7 +139,7 @@ def test_check_says_what_a_run_takes_and_what_is_there(values):
         assert told["needed_bytes"] == pytest.approx(sum(told["parts_bytes"].values()))
         assert 0 < told["needed_bytes"] < told["free_bytes"]
     memory_line, disk_line = report.lines()[len(report.facts) - 2 : len(report.facts)]
-    assert re.match(r"memory +about \d+ MB \(\d.* there\): program and inputs \d+ MB", memory_line)
+    assert re.match(r"memory +about [\d.]+ .B \(\d.* there\): program and inputs [\d.]+ .B", memory_line)
     assert re.match(r"disk +about .* there in the current folder\).*; coordinates of every particle", disk_line)
 
 
@@ -247,8 +245,12 @@ def test_parts_on_a_cpu_are_no_larger_than_its_caches_like(folder, monkeypatch):
     assert memory.images_at_a_time(model, 40) == 5
 
 
-def test_a_step_of_so_many_images_takes_the_memory_counted(folder):
-    """What autograd keeps between forward and backward is less than what is counted, and not by much."""
+def test_a_step_of_so_many_images_takes_the_memory_counted(folder, monkeypatch):
+    """What autograd keeps between forward and backward is less than what is counted, and not by much.
+
+    Compiled loops keep less: the count is that of plain torch, which accelerators run.
+    """
+    monkeypatch.setattr(motions, "is_compiled", lambda tensor: False)
     config = configuration(folder, segments={"n_segments": 4})
     table, model, image, decoded = model_and_bytes(config, folder, 4)
     batch = ParticleImages(table, model.mask_radius).batch(np.arange(64))
