@@ -124,9 +124,10 @@ class Ours:
         rows = np.arange(case.batch_size)
         renderer, batch = model.renderer, self.images.batch(rows)
         mean, _ = model.encoder(batch)
+        noise = model.segmentation.noise(generator)
 
         def decode():
-            return model.decode_with_sites(mean, model.segmentation.weights(model.segmentation.sample(generator)))
+            return model.decode_with_sites(mean, model.segmentation.weights(model.segmentation.sample(noise)))
 
         def project():
             level = prepared.level
@@ -136,7 +137,7 @@ class Ours:
         positions, sites = decode()
         prepared = renderer.prepare(batch)
         projected, rendered = project(), renderer.render(prepared, sites)
-        total = model.loss(batch, KLWeights(1.0, 1.0, 1.0), generator).total
+        total = model.loss(batch, KLWeights(1.0, 1.0, 1.0), torch.randn(mean.shape), noise).total
         optimiser = self.trainer().optimiser
 
         def transfer():
