@@ -2,7 +2,7 @@
 
 LLVM does not vectorise the short rows of a Gaussian's patch by itself. These functions, and + and * of what they give,
 say it outright inside compiled code; on every processor LLVM splits the eight into the registers there are. Numba does
-not see that compiled code it keeps depends on this file: after a change here, change ``spreading_numba`` too.
+not see that compiled code it keeps depends on this file: after a change here, change what imports it too.
 """
 
 from __future__ import annotations
