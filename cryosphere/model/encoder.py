@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from cryosphere.model.networks import multilayer_perceptron
@@ -89,7 +89,9 @@ class PixelEncoder(nn.Module):
         self.register_buffer("ky", ky.contiguous(), persistent=False)
         self.register_buffer("inside", inside, persistent=False)
         self.register_buffer("mask", mask[inside] * (self.input_size / box_size), persistent=False)
-        self.network = multilayer_perceptron(len(inside), hidden, 2 * latent_dim)
+        self.network = multilayer_perceptron(self.input_size**2, hidden, 2 * latent_dim)
+        # drawn as for the whole square, of which the pixels outside would bring nothing
+        self.network[0] = _with_inputs(self.network[0], inside)
 
     def prepare(self, batch: ParticleBatch) -> Float[Tensor, "batch pixel"]:
         """What the network sees of the images: Fourier-cropped, phases flipped, the pixels within the mask."""
@@ -102,6 +104,15 @@ class PixelEncoder(nn.Module):
         """Mean and log-std of q(z | image)."""
         mean, log_std = self.network(self.prepare(batch)).chunk(2, dim=1)
         return mean, log_std
+
+
+def _with_inputs(layer: nn.Linear, inputs: Int[Tensor, " input"]) -> nn.Linear:
+    """A layer with some inputs of another and their weights."""
+    part = nn.utils.skip_init(nn.Linear, len(inputs), layer.out_features)
+    with torch.no_grad():
+        part.weight.copy_(layer.weight[:, inputs])
+        part.bias.copy_(layer.bias)
+    return part
 
 
 class FreeLatents(nn.Module):
