@@ -49,7 +49,7 @@ def make_table(folder: Path, n_particles: int, box_size: int, pixel_size: float)
     rng = np.random.default_rng(0)
     path = folder / f"noise_{box_size}_{n_particles}.mrcs"
     batches = (rng.standard_normal((1, box_size, box_size), np.float32) for _ in range(n_particles))
-    write_stack(path, batches, n_images=n_particles, pixel_size=pixel_size)
+    write_stack(path, batches, n_images=n_particles, pixel_size=pixel_size, overwrite=True)
     rotmat = np.linalg.qr(rng.standard_normal((n_particles, 3, 3)))[0]
     rotmat[:, :, 2] *= np.linalg.det(rotmat)[:, None]
     column = np.ones(n_particles)
