@@ -18,8 +18,6 @@ from cryosphere.physics.gaussians import grid_size
 
 # Share of a device's free memory that a step may take: the allocator needs room between its pieces.
 _USABLE = 0.8
-# Memory of the images that a CPU works on together, at most, where parts cost nothing: more leaves the caches.
-_CPU_BYTES = 50e6
 # float32 numbers that a step keeps or holds at its peak, for every image: per pixel, per pixel of the finer grid that
 # Gaussians are spread on, and per residue; for every conformation: per residue, and per residue and segment.
 _PER_PIXEL, _PER_FINE_PIXEL, _PER_POSED_RESIDUE = 6, 3, 20
@@ -55,7 +53,7 @@ def images_at_a_time(model: CryoSphere, n_images: int, free: float | None = None
 
     Parts have nearly the same size, so that none is left with few images. The gradient is that of all images in any
     case: this is a choice of memory alone. On the marginal likelihood every part decodes all conformations of the
-    step; on the evidence lower bound its own, and parts on a CPU are then no larger than its caches like.
+    step; on the evidence lower bound its own.
 
     Parameters
     ----------
@@ -75,7 +73,6 @@ def images_at_a_time(model: CryoSphere, n_images: int, free: float | None = None
         free -= n_images * decoded
     else:
         each += decoded
-        free = min(free, _CPU_BYTES) if model.device.type == "cpu" else free
     n_parts = math.ceil(n_images / max(1, int(free / each)))
     return math.ceil(n_images / n_parts)
 
