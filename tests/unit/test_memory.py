@@ -245,7 +245,7 @@ def test_parts_are_no_larger_than_what_the_machine_has_free(folder, monkeypatch)
 
 
 def test_a_step_of_so_many_images_takes_the_memory_counted(folder, monkeypatch):
-    """What autograd keeps between forward and backward is less than what is counted, and not by much.
+    """What autograd keeps between forward and backward is less than what is counted, which has room for the peak, too.
 
     Compiled loops keep less: the count is that of plain torch, which accelerators run.
     """
@@ -263,4 +263,4 @@ def test_a_step_of_so_many_images_takes_the_memory_counted(folder, monkeypatch):
         sites = model.decode_sites(torch.randn(64, 1), model.segment_weights())
         loss = model.data_loss(batch, sites).sum()
     counted = 64 * (image + decoded)
-    assert loss.requires_grad and 0.3 * counted < sum(kept.values()) < counted
+    assert loss.requires_grad and 0.2 * counted < sum(kept.values()) < counted
