@@ -134,7 +134,8 @@ class ElboTrainer(Trainer):
     def _show(self, bar: tqdm) -> None:
         """Add up the loss terms of the last steps, and show their means over the epoch so far."""
         sums = self.progress.sums
-        self._settle_terms(sums, f"at epoch {self.progress.epoch + 1}, step {self.progress.step}")
+        epoch, step = self.progress.epoch + 1, self.progress.step
+        self._settle_terms(sums, lambda before: f"at epoch {epoch}, step {step - before}")
         shown = {label: f"{sums[name] / self.progress.images:.4g}" for name, label in _TERM_LABELS.items()}
         bar.set_postfix(epoch=f"{self.progress.epoch + 1}/{self.epochs}", **shown, refresh=False)
 

@@ -244,7 +244,7 @@ class MarginalTrainer(Trainer):
             if latent is not None:
                 latent = latent[step.n_images :]
             bar.update(step.n_images)
-        self._settle_terms(self.progress.sums, self._place(stage))
+        self._settle_terms(self.progress.sums, lambda before: self._place(stage))
         self.progress.sums["marginal"] = self.progress.sums.get("marginal", 0.0) - marginal
         self.progress.images += len(rows)
         self.progress.visits += len(rows)
@@ -267,7 +267,7 @@ class MarginalTrainer(Trainer):
             model, block.prepared, count, self.generator, block.contrast, encoded, n_own, places=division.places
         )
         candidates = own.through(division.gather)
-        marginal = candidates.marginal.sum()
+        marginal = float(candidates.marginal.sum())
         self._refuse_non_finite({"marginal": marginal}, self._place(stage))
         chosen = torch.multinomial(candidates.weights.cpu(), 1, generator=self.generator)[:, 0].to(model.device)
         update_contrast(model, block.optics_group, candidates)
@@ -275,7 +275,7 @@ class MarginalTrainer(Trainer):
             self._set_rates(rate_factor(fraction))
             taught = (model.encoder, self.features, block.batch, own, self.optimiser)
             teach_encoder(*taught, self.gradient_sum, division.n_images)
-        return candidates.latent[torch.arange(len(chosen), device=model.device), chosen], float(marginal)
+        return candidates.latent[torch.arange(len(chosen), device=model.device), chosen], marginal
 
     def _step(
         self,

@@ -136,8 +136,10 @@ class Trainer(ABC):
         self.optimiser.step()
         self._unsettled.append((n_images, terms))
 
-    def _settle_terms(self, sums: dict[str, float], place: str) -> None:
+    def _settle_terms(self, sums: dict[str, float], place_of: Callable[[int], str]) -> None:
         """Add the loss terms of the steps since the last time to sums over images.
+
+        ``place_of`` says in words where training was, so many steps before now.
 
         Raises
         ------
@@ -148,16 +150,17 @@ class Trainer(ABC):
             return
         names = list(self._unsettled[0][1])
         counts = [count for count, _ in self._unsettled]
-        values = torch.stack([torch.stack([terms[name] for name in names]) for _, terms in self._unsettled]).cpu()
+        values = torch.stack([torch.stack([terms[name] for name in names]) for _, terms in self._unsettled]).tolist()
         self._unsettled.clear()
-        self._refuse_non_finite(dict(zip(names, values.sum(0), strict=True)), place)
-        for n_images, step in zip(counts, values.tolist(), strict=True):
-            for name, value in zip(names, step, strict=True):
+        for number, (n_images, step) in enumerate(zip(counts, values, strict=True), start=1):
+            terms = dict(zip(names, step, strict=True))
+            self._refuse_non_finite(terms, place_of(len(values) - number))
+            for name, value in terms.items():
                 sums[name] = sums.get(name, 0.0) + n_images * value
 
-    def _refuse_non_finite(self, terms: dict[str, Tensor], place: str) -> None:
+    def _refuse_non_finite(self, terms: dict[str, float], place: str) -> None:
         """Stop if a loss term is not finite."""
-        bad = [name for name, value in terms.items() if not torch.isfinite(value)]
+        bad = [name for name, value in terms.items() if not math.isfinite(value)]
         if bad:
             raise RunError(
                 f"training stopped {place}: {', '.join(bad)} is not finite; try a smaller training.learning_rate. "

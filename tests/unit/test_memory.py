@@ -143,7 +143,7 @@ def test_check_says_what_a_run_takes_and_what_is_there(values):
     assert re.match(r"disk +about .* there in the current folder\).*; coordinates of every particle", disk_line)
 
 
-@pytest.mark.parametrize(("ram", "is_refused"), [(1e8, True), (6e8, False)])
+@pytest.mark.parametrize(("ram", "is_refused"), [(1e8, True), (8e8, False)])
 def test_too_little_memory_is_a_fault_and_training_refuses_what_certainly_does_not_fit(
     folder, values, tmp_path, monkeypatch, ram, is_refused
 ):
