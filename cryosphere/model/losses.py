@@ -135,6 +135,25 @@ class _Correlation(torch.autograd.Function):
         return None, gradient, None
 
 
+def squared_norm(weights: Float[Tensor, "..."]) -> Float[Tensor, ""]:
+    """Sum of squares; its gradient takes one pass over the weights, as there are millions of them."""
+    return _SquaredNorm.apply(weights)
+
+
+class _SquaredNorm(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, weights):
+        ctx.save_for_backward(weights)
+        flat = weights.flatten()
+        return torch.dot(flat, flat)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad_value):
+        (weights,) = ctx.saved_tensors
+        return 2 * grad_value * weights
+
+
 def kl_to_standard_normal(
     mean: Float[Tensor, "batch latent"], log_std: Float[Tensor, "batch latent"]
 ) -> Float[Tensor, " batch"]:

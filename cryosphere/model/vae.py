@@ -301,7 +301,7 @@ class CryoSphere(nn.Module):
 
     def _squared_weights(self) -> Tensor:
         networks = [self.decoder] + ([] if isinstance(self.encoder, FreeLatents) else [self.encoder])
-        return sum((p**2).sum() for network in networks for p in network.parameters())
+        return sum(losses.squared_norm(p) for network in networks for p in network.parameters())
 
 
 def _compare(

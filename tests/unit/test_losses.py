@@ -73,6 +73,12 @@ def test_continuity_is_the_mean_squared_change_of_bond_lengths():
     assert losses.continuity(positions, torch.tensor([], dtype=torch.long), torch.tensor([])).item() == 0
 
 
+def test_squared_norm_has_the_right_gradient():
+    weights = torch.randn(3, 4, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
+    assert losses.squared_norm(weights).item() == pytest.approx((weights**2).sum().item())
+    assert torch.autograd.gradcheck(losses.squared_norm, weights.requires_grad_())
+
+
 def test_kl_to_standard_normal_against_torch():
     generator = torch.Generator().manual_seed(4)
     mean, log_std = torch.randn(2, 5, 3, generator=generator)
