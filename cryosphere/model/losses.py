@@ -135,7 +135,7 @@ class _Correlation(torch.autograd.Function):
         return None, gradient, None
 
 
-def squared_norm(weights: Float[Tensor, "..."]) -> Float[Tensor, ""]:
+def squared_norm(weights: Float[Tensor, ...]) -> Float[Tensor, ""]:
     """Sum of squares; its gradient takes one pass over the weights, as there are millions of them."""
     return _SquaredNorm.apply(weights)
 

@@ -22,6 +22,7 @@ from cryosphere.training.evidence import (
     still_evidence,
 )
 from cryosphere.training.folds import equalise, unfold
+from cryosphere.training.parting import find_parting, with_parted_bodies
 from cryosphere.training.stages import Stage
 from cryosphere.training.turns import find_turn, start_turning
 
@@ -77,9 +78,7 @@ class ModelSelection:
         if stage.kind == "bodies":
             return self._from_fork(model, self.candidates[stage.candidate].numpy(), model.latent_dim)
         if stage.kind == "trial":
-            self.rivals = [snapshot(model)]
-            labels = self.candidates[self.chosen].numpy() if self.candidates else None
-            return self._from_fork(model, labels, model.latent_dim + 1)
+            return self._in_another_dimension(stage, model)
         if stage.kind == "turn":
             return self._turning(stage, model)
         if stage.kind == "unfold":
@@ -138,6 +137,17 @@ class ModelSelection:
 
     def _from_fork(self, model: CryoSphere, labels: np.ndarray | None, latent_dim: int) -> CryoSphere:
         return with_bodies(restored(self.fork, model), labels, latent_dim, self.generator)
+
+    def _in_another_dimension(self, stage: Stage, model: CryoSphere) -> CryoSphere:
+        """A rival with one more latent dimension, which bodies follow by themselves if that explains the images better,
+        and which is new to all of them otherwise."""
+        self.rivals = [snapshot(model)]
+        some = self.learners[:: math.ceil(len(self.learners) / _MOST_LEARNERS)]
+        members = find_parting(model.eval(), self.images, some, model.level(stage.resolution))
+        if members is not None:
+            return with_parted_bodies(restored(self.rivals[0], model), members, self.generator)
+        labels = self.candidates[self.chosen].numpy() if self.candidates else None
+        return self._from_fork(model, labels, model.latent_dim + 1)
 
     def _with_hard_bodies(self, model: CryoSphere) -> CryoSphere:
         """Bodies as they are now with fresh borders, so that what drifted inside them is forgotten."""
