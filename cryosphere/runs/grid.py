@@ -5,8 +5,9 @@ from __future__ import annotations
 from functools import cached_property
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from scipy.interpolate import RBFInterpolator
+from scipy.spatial import cKDTree
 
 from cryosphere.model.latents import prior_nodes
 
@@ -14,14 +15,18 @@ from cryosphere.model.latents import prior_nodes
 MOST_GRID_DIMENSIONS = 2
 # Grid points for each node, in one and two dimensions.
 _DENSITY = {1: 4, 2: 8}
+# Nats by which a point may be likelier than each of the nodes around it, as the peak of a posterior of a third of their
+# distance is; basis functions overshoot beyond the outermost nodes where likelihoods differ by hundreds.
+_MOST_RISE = 3.0
 
 
 class PosteriorGrid:
     """Latents and the posterior weights that log-likelihoods at nodes give them.
 
     Between nodes that spread evenly over a standard normal prior the log-likelihood is interpolated with cubic radial
-    basis functions (in one dimension: the natural cubic spline); the points are several times as many, each of the same
-    prior mass. Without interpolation the nodes themselves, equally likely, are the points.
+    basis functions (in one dimension: the natural cubic spline), up to little above its values at the nodes around; the
+    points are several times as many, each of the same prior mass. Without interpolation the nodes themselves, equally
+    likely, are the points.
 
     Parameters
     ----------
@@ -40,11 +45,16 @@ class PosteriorGrid:
         unit = np.eye(len(self.nodes))
         return RBFInterpolator(self.nodes, unit, kernel="cubic", degree=1)(self.latent.astype(np.float64)).T
 
+    @cached_property
+    def _nearest(self) -> Int[np.ndarray, "point neighbour"]:
+        return cKDTree(self.nodes).query(self.latent, k=self.nodes.shape[1] + 1)[1]
+
     def log_weights(self, log_likelihood: Float[np.ndarray, "particle node"]) -> Float[np.ndarray, "particle point"]:
         """Log-likelihood plus log prior mass of every point; its log-sum-exp is the log-evidence."""
         values = log_likelihood.astype(np.float64)
         if self.dense:
-            values = values @ self._operator
+            ceiling = np.max([values[:, nearest] for nearest in self._nearest.T], axis=0) + _MOST_RISE
+            values = np.minimum(values @ self._operator, ceiling)
         return values - np.log(len(self.latent))
 
     def weights(self, log_likelihood: Float[np.ndarray, "particle node"]) -> Float[np.ndarray, "particle point"]:

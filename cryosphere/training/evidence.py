@@ -245,20 +245,21 @@ def segment_support(
 def _still_unsupported(
     model: CryoSphere, images: ParticleImages, rows: Int[np.ndarray, " image"]
 ) -> list[dict[str, Any]]:
-    """Support of every segment's motion; motions without any are stilled, the least supported first."""
-    level = model.level(_SEGMENT_RESOLUTION)
-    moving = held_out_evidence(model, images, rows, level)
-    segments = []
-    for number, name in enumerate(model.segmentation.names):
-        frozen = marginal_evidence(model, images, rows, frozen_conformations(model, [number]), level)
-        segments.append({"name": name, **_support(moving - frozen)})
+    """Support of every segment's motion at coarse resolution; motions without any are stilled, the least supported
+    first, as long as the images do not miss all that are stilled together, at full resolution either."""
+    levels = [model.level(_SEGMENT_RESOLUTION), model.level()]
+    moving = [held_out_evidence(model, images, rows, level) for level in levels]
+
+    def support(number: int, at: int) -> dict[str, Any]:
+        frozen = marginal_evidence(model, images, rows, frozen_conformations(model, [number]), levels[at])
+        return _support(moving[at] - frozen)
+
+    segments = [{"name": name, **support(number, 0)} for number, name in enumerate(model.segmentation.names)]
     for number in sorted(range(len(segments)), key=lambda number: segments[number]["standard_errors"]):
-        if segments[number]["motion"] != "not supported":
-            continue
-        frozen = marginal_evidence(model, images, rows, frozen_conformations(model, [number]), level)
-        if _support(moving - frozen)["motion"] == "not supported":
+        if segments[number]["motion"] == "not supported" and all(
+            support(number, at)["motion"] == "not supported" for at in range(len(levels))
+        ):
             make_still(model, [number])
-            moving = frozen
     return segments
 
 

@@ -30,6 +30,7 @@ from cryosphere.training.evidence import (
     segment_support,
     still_evidence,
 )
+from cryosphere.training.order import TrainingOrder
 from cryosphere.training.selection import ModelSelection, restored, snapshot
 from cryosphere.training.stages import Stage, n_own_samples, plan, rate_factor
 from cryosphere.training.steps import Division, Step
@@ -107,7 +108,7 @@ class MarginalTrainer(Trainer):
         self.selection = ModelSelection(self.images, self.judges, self.training_rows, self.generator)
         self.best: dict[str, Any] | None = None
         self.features = FeatureCache(self.images.table.n_particles)
-        self._order: tuple[int, np.ndarray] | None = None
+        self.order = TrainingOrder(self.training_rows, self.config.training.seed)
         self._last_saved = time.monotonic()
 
     def _visits(self) -> tuple[int, int]:
@@ -336,24 +337,10 @@ class MarginalTrainer(Trainer):
         place = self.progress.visits
         for block in range(self.progress.block, n_blocks):
             count = visits * (block + 1) // n_blocks - visits * block // n_blocks
-            rows = self._rows_from(place, count)
+            rows = self.order.take(place, count)
             blocks.append((rows, rows[Division(count, self.config.training.batch_size).places.numpy()]))
             place += count
         return blocks
-
-    def _rows_from(self, place: int, count: int) -> np.ndarray:
-        """Training rows from permutations that follow each other, a function of seed and place alone."""
-        n_training = len(self.training_rows)
-        taken = []
-        while count > 0:
-            epoch, offset = divmod(place, n_training)
-            if self._order is None or self._order[0] != epoch:
-                generator = np.random.default_rng([self.config.training.seed, epoch])
-                self._order = (epoch, generator.permutation(self.training_rows))
-            part = self._order[1][offset : offset + count]
-            taken.append(part)
-            place, count = place + len(part), count - len(part)
-        return np.concatenate(taken)
 
     def _make_optimiser(self, stage: Stage) -> torch.optim.Optimizer:
         training, model = self.config.training, self.model

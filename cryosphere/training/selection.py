@@ -90,7 +90,7 @@ class ModelSelection:
             return self._from_fork(model, labels, model.latent_dim)
         if stage.is_fork:
             self.fork = snapshot(model)
-        return self._with_hard_bodies(model) if stage.is_round else model
+        return self._with_fresh_borders(model) if stage.has_fresh_borders else model
 
     def end(self, stage: Stage, model: CryoSphere) -> CryoSphere:
         """The model that goes on after a stage."""
@@ -149,7 +149,7 @@ class ModelSelection:
         labels = self.candidates[self.chosen].numpy() if self.candidates else None
         return self._from_fork(model, labels, model.latent_dim + 1)
 
-    def _with_hard_bodies(self, model: CryoSphere) -> CryoSphere:
+    def _with_fresh_borders(self, model: CryoSphere) -> CryoSphere:
         """Bodies as they are now with fresh borders, so that what drifted inside them is forgotten."""
         if not isinstance(model.segmentation, BodySegmentation):
             return model

@@ -12,8 +12,10 @@ from cryosphere.config import Config
 _COARSEST, _COARSE, _MIDDLE = 28.0, 18.0, 14.0
 # Images seen in a coarse stage, steps of a static one, images seen in a round at full resolution and the least and most
 # rounds where epochs are not given.
-_COARSE_VISITS, _STATIC_STEPS, _FINE_VISITS = 4096, 60, 12_000
+_COARSE_VISITS, _STATIC_STEPS, _FINE_VISITS = 4096, 60, 24_000
 _LEAST_ROUNDS, _MOST_ROUNDS = 2, 5
+# Factor of the learning rates in rounds after the first.
+_LATER_RATE = 0.5
 # Images compared with one set of conformations.
 _COARSE_BLOCK, _FINE_BLOCK = 512, 1024
 # Weight of the geometry terms before the last stage: bodies that are not yet right must be able to part.
@@ -51,6 +53,8 @@ class Stage:
         Factor of the number of shared conformations.
     candidate : int
         Of ``bodies``: which.
+    has_fresh_borders : bool
+        Whether bodies begin with fresh borders, so that what drifted inside them is forgotten.
     is_fork : bool
         Whether the model at its start is what later rivals start from.
     is_optional : bool
@@ -67,6 +71,7 @@ class Stage:
     geometry: float = 1.0
     node_share: float = 1.0
     candidate: int = 0
+    has_fresh_borders: bool = False
     is_fork: bool = False
     is_optional: bool = False
 
@@ -114,10 +119,10 @@ def plan(config: Config, n_training: int, divides: bool) -> list[Stage]:
         stages.append(replace(fit, name="try another dimension", kind="trial", visits=2 * _COARSE_VISITS))
     for number in range(1 if epochs else _MOST_ROUNDS):
         optional = number >= _LEAST_ROUNDS
-        stages += [
-            Stage("refine noise and poses", "refine", None if number else _MIDDLE, is_optional=optional),
-            Stage("full resolution", "latent", None, visits, _FINE_BLOCK, is_optional=optional),
-        ]
+        stages.append(Stage("refine noise and poses", "refine", None if number else _MIDDLE, is_optional=optional))
+        rate = 1.0 if number == 0 else _LATER_RATE
+        whole = Stage("full resolution", "latent", None, visits, _FINE_BLOCK, rate, is_optional=optional)
+        stages.append(replace(whole, has_fresh_borders=number == 0))
     return stages
 
 

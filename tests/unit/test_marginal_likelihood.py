@@ -106,6 +106,18 @@ def test_posteriors_on_the_grid_are_those_of_a_normal_likelihood(latent_dim, cou
     assert np.abs(evidence - exact).max() < 0.3
 
 
+def test_wild_likelihoods_beyond_the_outermost_nodes_are_not_made_likely():
+    nodes = prior_nodes(576, 2).numpy().astype(float)
+    place = np.array([0.3, -1.2])
+    far = np.linalg.norm(nodes, axis=1) > 1.8
+    wild = 3000 * np.sin(np.arange(len(nodes)) ** 2.0)
+    likelihood = 200 - 30 * ((nodes - place) ** 2).sum(1) + np.where(far, np.minimum(wild, -500) * (nodes[:, 0] > 0), 0)
+    grid = PosteriorGrid(nodes, dense=True)
+    assert (likelihood @ grid._operator).max() > 500  # what interpolation alone makes of it
+    mean = grid.weights(likelihood[None]) @ grid.latent
+    assert np.linalg.norm(mean[0] - place) < 0.05
+
+
 def test_a_grid_that_is_not_dense_is_its_nodes():
     grid = PosteriorGrid(np.array([[0.0], [1.0]]), dense=False)
     assert grid.weights(np.log([[1.0, 3.0]]))[0].tolist() == pytest.approx([0.25, 0.75])

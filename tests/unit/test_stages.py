@@ -35,6 +35,12 @@ def test_both_dimensions_see_as_many_images_before_they_are_compared(divides):
     assert not {"trial"} & {stage.kind for stage in fixed}
 
 
+def test_only_the_first_round_begins_with_fresh_borders_and_the_full_rate():
+    rounds = [stage for stage in make_plan(True) if stage.is_round]
+    assert [stage.has_fresh_borders for stage in rounds] == [True] + [False] * (len(rounds) - 1)
+    assert all(stage.rate < rounds[0].rate for stage in rounds[1:])
+
+
 def test_epochs_are_passes_over_the_images_at_full_resolution():
     rounds = [stage for stage in make_plan(True, training={"epochs": 3}) if stage.is_round]
     assert [stage.visits for stage in rounds] == [27_000]
