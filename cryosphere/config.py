@@ -184,7 +184,7 @@ class TrainingConfig(_Section):
     epochs: Annotated[int, Field(ge=1)] | None = Field(
         None,
         description="passes over the images at full resolution, in one round, after some 50,000 images at coarser "
-        "ones; null: 2 to 5 rounds of at least 12,000 images, until the held-out ones gain no more; 30 passes (elbo)",
+        "ones; null: 2 to 5 rounds of at least 24,000 images, until the held-out ones gain no more; 30 passes (elbo)",
     )
     batch_size: int = Field(32, ge=1, description="images per optimiser step")
     n_nodes: Annotated[int, Field(ge=4)] | None = Field(

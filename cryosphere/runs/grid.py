@@ -15,8 +15,8 @@ from cryosphere.model.latents import prior_nodes
 MOST_GRID_DIMENSIONS = 2
 # Grid points for each node, in one and two dimensions.
 _DENSITY = {1: 4, 2: 8}
-# Nats by which a point may be likelier than each of the nodes around it, as the peak of a posterior of a third of their
-# distance is; basis functions overshoot beyond the outermost nodes where likelihoods differ by hundreds.
+# Nats by which a point may be likelier than each of the nodes around it, as the peak of a posterior a fifth as wide as
+# they are apart is; basis functions overshoot beyond the outermost nodes where likelihoods differ by hundreds.
 _MOST_RISE = 3.0
 
 
@@ -50,7 +50,8 @@ class PosteriorGrid:
         return cKDTree(self.nodes).query(self.latent, k=self.nodes.shape[1] + 1)[1]
 
     def log_weights(self, log_likelihood: Float[np.ndarray, "particle node"]) -> Float[np.ndarray, "particle point"]:
-        """Log-likelihood plus log prior mass of every point; its log-sum-exp is the log-evidence."""
+        """Log-likelihood plus log prior mass of every point; its log-sum-exp is the log-evidence, too small for
+        posteriors much narrower than the nodes are apart."""
         values = log_likelihood.astype(np.float64)
         if self.dense:
             ceiling = np.max([values[:, nearest] for nearest in self._nearest.T], axis=0) + _MOST_RISE

@@ -213,14 +213,16 @@ def segment_support(
     """Judge the motion on held-out images: of the whole, and of every segment on its own.
 
     A segment's motion is judged by what the images lose if it is kept at its mean; the whole by what they lose if all
-    are. Motions without support are stilled, one by one or as a whole, for an invented motion is worse than none.
+    are. Motions without support are stilled, one by one or as a whole, for an invented motion is worse than none; but
+    not segments whose motions the images would miss together.
 
     Returns
     -------
     dict
         ``evidence`` of model, still structure and nominal structure (nats per image); ``gain`` and
         ``standard_errors`` of the motion; ``motion`` (``supported``, ``weak``, ``not supported``, or ``undecided``
-        unless ``can_judge``, which then changes nothing); ``segments``: the same for each.
+        unless ``can_judge``, which then changes nothing); ``segments``: the same for each, and whether
+        it ``is_stilled``.
     """
     level = model.level()
     segments = _still_unsupported(model, images, rows) if can_judge else []
@@ -254,12 +256,14 @@ def _still_unsupported(
         frozen = marginal_evidence(model, images, rows, frozen_conformations(model, [number]), levels[at])
         return _support(moving[at] - frozen)
 
-    segments = [{"name": name, **support(number, 0)} for number, name in enumerate(model.segmentation.names)]
+    names = model.segmentation.names
+    segments = [{"name": name, **support(number, 0), "is_stilled": False} for number, name in enumerate(names)]
     for number in sorted(range(len(segments)), key=lambda number: segments[number]["standard_errors"]):
         if segments[number]["motion"] == "not supported" and all(
             support(number, at)["motion"] == "not supported" for at in range(len(levels))
         ):
             make_still(model, [number])
+            segments[number]["is_stilled"] = True
     return segments
 
 

@@ -132,7 +132,7 @@ class MarginalTrainer(Trainer):
         with self.images.uncorrected():  # poses fitted to the moving model would speak for it
             enough = len(self.held_out_rows) >= LEAST_JUDGES
             verdict = segment_support(self.model, self.images, self.judges, enough)
-        if "not supported" in (verdict["motion"], *(segment["motion"] for segment in verdict["segments"])):
+        if verdict["motion"] == "not supported" or any(segment["is_stilled"] for segment in verdict["segments"]):
             self._refine_poses(None)  # those of a motion that is no more
         self.progress.verdict = verdict
         self.save()

@@ -307,5 +307,6 @@ def describe_training(tried: list[dict], verdict: dict) -> list[str]:
             lines.append(f"Motion: {verdict['motion']} ({verdict['standard_errors']:.1f} standard errors).")
             for segment in verdict["segments"]:
                 words = f"motion {segment['motion']} ({segment['standard_errors']:.1f} standard errors)"
+                words += ", stilled" if segment["is_stilled"] else ""
                 lines.append(f"  {segment['name']}: {words}")
     return lines
