@@ -26,8 +26,9 @@ def judged(model, monkeypatch, gain):
     """Verdict where conformations are worth ``gain(first arm moves, second arm moves)`` nats to every image."""
 
     def worth(model, images, rows, conformations, level):
-        moves = [conformations[:, part].std(0).max() > 0.1 for part in (slice(0, ARM - 6), slice(ARM + 6, 2 * ARM))]
-        noise = np.random.default_rng(int(1000 * conformations.std())).normal(size=len(rows))
+        sites = conformations.numpy()
+        moves = [float(sites[:, part].std(0).max()) > 0.1 for part in (slice(0, ARM - 6), slice(ARM + 6, 2 * ARM))]
+        noise = np.random.default_rng(int(1000 * sites.std())).normal(size=len(rows))
         return 20 + gain(*moves) + noise
 
     monkeypatch.setattr(evidence, "marginal_evidence", worth)
