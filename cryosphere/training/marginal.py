@@ -44,7 +44,7 @@ _BLOCK_VALUES = 30_000_000
 _RECORD_EVERY = 6000
 # A round at full resolution is followed by another if it gained this share of all that the motion gains, and the motion
 # gains anything.
-_LEAST_GAIN = 0.002
+_LEAST_GAIN = 0.001
 # Nats by which an image tells the fitted structure from noise, under which coarse stages see more images, and how many
 # times as many at most.
 _ENOUGH_NATS, _MOST_PATIENCE = 4.0, 3.0
