@@ -5,6 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Iterable, Iterator
+from itertools import islice
 
 import numpy as np
 import torch
@@ -21,6 +22,7 @@ def read_ahead(
     row_sets: Iterable[Int[np.ndarray, " _"]],
     device: torch.device | str = "cpu",
     n_ahead: int = 2,
+    at_once: int = 1,
 ) -> Iterator[ParticleBatch]:
     """Yield the batch of every set of rows, in order, while a thread in the background prepares the next ones.
 
@@ -36,6 +38,8 @@ def read_ahead(
         To a CUDA device, batches are copied from page-locked memory while it computes.
     n_ahead : int
         Batches that wait at most, 1 at least.
+    at_once : int
+        Batches that are read from their files together.
 
     Raises
     ------
@@ -44,6 +48,7 @@ def read_ahead(
     """
     ready: queue.Queue = queue.Queue(maxsize=n_ahead)
     stopped = threading.Event()
+    remaining = iter(row_sets)
     is_cuda = torch.device(device).type == "cuda"
 
     def put(item: object) -> None:
@@ -55,11 +60,14 @@ def read_ahead(
 
     def prepare() -> None:
         try:
-            for rows in row_sets:
+            for sets in iter(lambda: list(islice(remaining, at_once)), []):
                 if stopped.is_set():
                     return
-                batch = images.batch(rows)
-                put(batch.pin_memory() if is_cuda else batch)
+                whole = images.batch(np.concatenate(sets))
+                ends = np.cumsum([len(rows) for rows in sets])
+                for end, rows in zip(ends.tolist(), sets, strict=True):
+                    batch = whole.take(slice(end - len(rows), end))
+                    put(batch.pin_memory() if is_cuda else batch)
             put(_DONE)
         except BaseException as error:
             put(error)

@@ -16,6 +16,7 @@ from cryosphere import distributed
 from cryosphere.model.encoder import FreeLatents
 from cryosphere.particles.loading import read_ahead
 from cryosphere.records import LossTerms, ParticleBatch
+from cryosphere.training.order import TrainingOrder
 from cryosphere.training.schedules import kl_weights, learning_rate_factor
 from cryosphere.training.trainer import Trainer, make_optimiser
 
@@ -69,6 +70,7 @@ class ElboTrainer(Trainer):
             "segmentation": training.segmentation_learning_rate,
         }
         self.optimiser = make_optimiser(self.model, rates)
+        self.order = TrainingOrder(self.images.table, self.training_rows, training.seed)
         self.progress = Progress()
 
     def _visits(self) -> tuple[int, int]:
@@ -84,13 +86,18 @@ class ElboTrainer(Trainer):
         self.model.train()
         started = last_saved = time.monotonic()
         first_step = self.progress.step
-        starts = range(first_step * self.batch_size, len(self.training_rows), self.batch_size)
+        at_once = max(1, self.order.n_together // self.batch_size)
+        first_read = first_step - first_step % at_once  # rounding depends on what is read together
+        starts = range(first_read * self.batch_size, len(self.training_rows), self.batch_size)
         order = self._epoch_order()
         steps = [order[start : start + self.batch_size] for start in starts]
         own = [rows[distributed.share(len(rows))] for rows in steps]
-        with closing(read_ahead(self.images, filter(len, own), self.model.device)) as batches:
-            for rows, mine in zip(steps, own, strict=True):
-                self._step(rows, next(batches) if len(mine) else None, bar)
+        with closing(read_ahead(self.images, filter(len, own), self.model.device, at_once=at_once)) as batches:
+            for step, (rows, mine) in enumerate(zip(steps, own, strict=True), start=first_read):
+                batch = next(batches) if len(mine) else None
+                if step < first_step:
+                    continue
+                self._step(rows, batch, bar)
                 is_due = time.monotonic() - last_saved > 60 * self.config.training.checkpoint_minutes
                 if is_due or self.progress.step % _STEPS_UNSEEN == 0:
                     self._show(bar)
@@ -128,8 +135,8 @@ class ElboTrainer(Trainer):
 
     def _epoch_order(self) -> np.ndarray:
         """Training rows in the order of this epoch, a function of seed and epoch alone."""
-        generator = np.random.default_rng([self.config.training.seed, self.progress.epoch])
-        return generator.permutation(self.training_rows)
+        count = len(self.training_rows)
+        return self.order.take(self.progress.epoch * count, count)
 
     def _show(self, bar: tqdm) -> None:
         """Add up the loss terms of the last steps, and show their means over the epoch so far."""

@@ -108,7 +108,7 @@ class MarginalTrainer(Trainer):
         self.selection = ModelSelection(self.images, self.judges, self.training_rows, self.generator)
         self.best: dict[str, Any] | None = None
         self.features = FeatureCache(self.images.table.n_particles)
-        self.order = TrainingOrder(self.training_rows, self.config.training.seed)
+        self.order = TrainingOrder(self.images.table, self.training_rows, self.config.training.seed)
         self._last_saved = time.monotonic()
 
     def _visits(self) -> tuple[int, int]:

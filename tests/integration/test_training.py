@@ -132,6 +132,30 @@ def test_a_killed_run_resumes_to_the_same_weights_bit_for_bit(particle_set, tmp_
         assert one["held_out"] == other["held_out"]
 
 
+def test_a_set_that_is_read_in_runs_resumes_bit_for_bit_too(particle_set, tmp_path, monkeypatch):
+    monkeypatch.setattr("cryosphere.training.order._CACHED_BYTES", 1000)
+    monkeypatch.setattr("cryosphere.training.order._RUN_BYTES", 4 * 24**2 * 8)
+    monkeypatch.setattr("cryosphere.training.order._TOGETHER_VALUES", 24**2 * 48)
+    values = configuration(particle_set, training={"epochs": 3, "batch_size": 16, "checkpoint_minutes": 1e-9})
+    whole = train(values, tmp_path / "whole", show_progress=False, posterior=False)
+    count, step = [0], ElboTrainer._step
+
+    def dies(self, *arguments):
+        count[0] += 1
+        if count[0] == 18:
+            raise KeyboardInterrupt
+        step(self, *arguments)
+
+    monkeypatch.setattr(ElboTrainer, "_step", dies)
+    with pytest.raises(KeyboardInterrupt):
+        train(values, tmp_path / "killed", show_progress=False, posterior=False)
+    monkeypatch.setattr(ElboTrainer, "_step", step)
+    assert load_checkpoint(RunLayout(tmp_path / "killed").last_checkpoint)["step"] % 3 == 2  # amid what is read at once
+    resumed = train(values, tmp_path / "killed", resume=True, show_progress=False, posterior=False)
+    for name, weights in whole.model.state_dict().items():
+        assert torch.equal(weights.nan_to_num(-7.0), resumed.model.state_dict()[name].nan_to_num(-7.0)), name
+
+
 def test_a_finished_run_resumes_to_itself_and_other_settings_or_inputs_are_refused(particle_set, tmp_path):
     values = configuration(particle_set)
     train(values, tmp_path / "run", show_progress=False)

@@ -25,9 +25,10 @@ def loading_threads():
     return [thread for thread in threading.enumerate() if thread.name == "read ahead"]
 
 
+@pytest.mark.parametrize("at_once", [1, 3, 10])
 @pytest.mark.parametrize("n_ahead", [1, 3, 10])
-def test_batches_are_those_read_one_by_one_in_order(images, n_ahead):
-    found = list(read_ahead(images, ROW_SETS, n_ahead=n_ahead))
+def test_batches_are_those_read_one_by_one_in_order(images, n_ahead, at_once):
+    found = list(read_ahead(images, ROW_SETS, n_ahead=n_ahead, at_once=at_once))
     assert len(found) == len(ROW_SETS)
     for batch, rows in zip(found, ROW_SETS, strict=True):
         expected = images.batch(rows)
@@ -35,7 +36,8 @@ def test_batches_are_those_read_one_by_one_in_order(images, n_ahead):
             one, other = getattr(batch, field.name), getattr(expected, field.name)
             if field.name == "ctf":
                 one, other = one.defocus_u, other.defocus_u
-            assert torch.equal(one, other), field.name
+            assert torch.equal(one, other) or (field.name == "fourier" and at_once > 1), field.name
+            torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)  # rounding depends on how many there are
     assert loading_threads() == []
 
 
