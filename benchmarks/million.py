@@ -49,13 +49,14 @@ def measure(path: Path, most_images: int | None) -> dict[str, float]:
     """Read the table, then its images in the order of an epoch."""
     from cryosphere.io.star import read_particles
     from cryosphere.particles.dataset import ParticleImages
+    from cryosphere.training.order import TrainingOrder
 
     imports = peak_gb()
     table = read_particles(path)
     reading = peak_gb()
     images = ParticleImages(table, RADIUS)
     size = min(1024, BATCH_VALUES // table.box_size**2)
-    order = np.random.default_rng(0).permutation(table.n_particles)[:most_images]
+    order = TrainingOrder(table, np.arange(table.n_particles), seed=0).take(0, most_images or table.n_particles)
     start, cpu_start = time.perf_counter(), time.process_time()
     for first in range(0, len(order), size):
         images.batch(order[first : first + size])
