@@ -36,6 +36,8 @@ _LEAST_SHARE = {"segments": 0.02, "latent dimension": 0.05, "wide turn": 0.10, "
 _CANDIDATE_LOSSES = (0.10, 0.03, 0.01)
 # Standard errors by which a segment's motion must be seen for "supported", and for "weak".
 _SUPPORTED, _WEAK = 3.0, 2.0
+# Nats that rounding may make of nothing.
+_ROUNDING_NATS = 1e-4
 # Images that a verdict needs.
 LEAST_JUDGES = 50
 # Resolution (Å) at which segments are judged one by one.
@@ -268,8 +270,8 @@ def _still_unsupported(
 
 
 def _support(gain: Float[np.ndarray, " image"]) -> dict[str, Any]:
-    error = float(gain.std()) / math.sqrt(len(gain))
-    z = float(gain.mean()) / error if error > 0 else 0.0
+    error = max(float(gain.std()) / math.sqrt(len(gain)), _ROUNDING_NATS)
+    z = float(gain.mean()) / error
     word = "supported" if z > _SUPPORTED else "weak" if z > _WEAK else "not supported"
     return {"gain": float(gain.mean()), "standard_errors": round(z, 2), "motion": word}
 

@@ -29,7 +29,8 @@ def judged(model, monkeypatch, gain):
         sites = conformations.numpy()
         moves = [float(sites[:, part].std(0).max()) > 0.1 for part in (slice(0, ARM - 6), slice(ARM + 6, 2 * ARM))]
         noise = np.random.default_rng(int(1000 * sites.std())).normal(size=len(rows))
-        return 20 + gain(*moves) + noise
+        rounding = 1e-6 * np.random.default_rng(len(sites)).uniform(len(sites) > 1, 2, size=len(rows))
+        return 20 + gain(*moves) + noise + rounding
 
     monkeypatch.setattr(evidence, "marginal_evidence", worth)
     return evidence.segment_support(model, object.__new__(ParticleImages), ROWS)  # nobody looks at them
@@ -52,3 +53,9 @@ def test_of_two_arms_that_can_stand_in_for_each_other_one_goes_on_moving(swingin
     assert [segment["motion"] for segment in verdict["segments"]] == ["not supported"] * 2
     assert sum(segment["is_stilled"] for segment in verdict["segments"]) == 1
     assert sum(moving_arms(swinging)) == 1 and verdict["motion"] == "supported"
+
+
+def test_where_nothing_speaks_for_either_arm_there_is_no_motion(swinging, monkeypatch):
+    verdict = judged(swinging, monkeypatch, lambda first, second: 0.0)
+    assert [segment["is_stilled"] for segment in verdict["segments"]] == [True, True]
+    assert moving_arms(swinging) == [False, False] and verdict["motion"] == "not supported"
