@@ -19,7 +19,7 @@ class TrainingOrder:
 
     Every pass is a permutation of all rows; of a set too large to stay in memory, one in which images that are read
     together (``n_together``) come in runs that are neighbours in their files, mixed with each other
-    (``particles.selection.block_shuffled``), for a disk or network reads these several times as fast.
+    (``particles.selection.block_shuffled``), so that few files are opened for each and disks read long pieces.
 
     Parameters
     ----------
