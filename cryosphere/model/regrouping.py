@@ -101,17 +101,7 @@ def with_bodies(
     shape = Architecture(latent_dim, segmentation.n_segments)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(int(torch.randint(2**31, (1,), generator=generator)))
-        new = CryoSphere(
-            model.structure,
-            model.n_particles,
-            model.box_size,
-            model.pixel_size,
-            model.config,
-            shape,
-            segmentation,
-            len(model.contrast),
-        ).to(model.device)
-    new.n_training = model.n_training
+        new = model.with_shape(shape, segmentation)
     new.contrast.copy_(model.contrast)
     if new.latent_dim == model.latent_dim:
         new.encoder.load_state_dict(model.encoder.state_dict())

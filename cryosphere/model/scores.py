@@ -93,6 +93,7 @@ class ScoreFeatures(nn.Module):
         super().__init__()
         self.renderer = renderer
         self.widths = tuple(widths)
+        self.groups = groups
         self.group_sizes = torch.bincount(groups).tolist()
         assert min(self.group_sizes) > 0, "an empty group has no centre"
         self.register_buffer("order", torch.argsort(groups, stable=True), persistent=False)

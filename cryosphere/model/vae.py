@@ -75,6 +75,8 @@ class CryoSphere(nn.Module):
     n_groups : int
         Optics groups, each with its own distribution of contrasts (``contrast``, shape (group, 2): mean and standard
         deviation; NaN until it is known).
+    score_groups : int tensor of shape (residue,), optional
+        Group of every residue whose forces and torques the score encoder sees; by default the structure is divided.
     """
 
     def __init__(
@@ -87,6 +89,7 @@ class CryoSphere(nn.Module):
         architecture: Architecture | None = None,
         segmentation: Segmentation | BodySegmentation | None = None,
         n_groups: int = 1,
+        score_groups: Int[Tensor, " residue"] | None = None,
     ) -> None:
         super().__init__()
         self.config, self.structure = config, structure
@@ -106,18 +109,27 @@ class CryoSphere(nn.Module):
         self.renderer = Renderer(structure, box_size, pixel_size, self.mask_radius, config.loss.low_pass_resolution)
         self.register_buffer("contrast", torch.full((n_groups, 2), torch.nan))
         self._add_constants(structure)
-        self.encoder = self._make_encoder()
+        self.encoder = self._make_encoder(score_groups)
 
-    def _make_encoder(self) -> nn.Module:
+    def with_shape(
+        self, architecture: Architecture, segmentation: Segmentation | BodySegmentation | None = None
+    ) -> CryoSphere:
+        """An untrained model of the same inputs on the same device, of another shape."""
+        inputs = self.structure, self.n_particles, self.box_size, self.pixel_size, self.config
+        groups = self.encoder.features.groups if isinstance(self.encoder, ScoreEncoder) else None
+        model = CryoSphere(*inputs, architecture, segmentation, len(self.contrast), groups).to(self.device)
+        model.n_training = self.n_training
+        return model
+
+    def _make_encoder(self, groups: Int[Tensor, " residue"] | None) -> nn.Module:
         model = self.config.model
         if model.encoder == "free":
             return FreeLatents(self.n_particles, self.latent_dim)
         if model.encoder == "pixels":
             return PixelEncoder(self.box_size, self.pixel_size, self.mask_radius, model.encoder_layers, self.latent_dim)
-        graph = contact_graph(self.structure.residue_positions, self.structure.bonded)
-        least = max(1, self.structure.n_residues // (4 * _SCORE_GROUPS))
-        groups = divide_with_ligands(graph, find_hosts(self.structure), _SCORE_GROUPS, least)
-        features = ScoreFeatures(self.renderer, self.nominal_sites, torch.from_numpy(groups))
+        features = ScoreFeatures(
+            self.renderer, self.nominal_sites, _score_groups(self.structure) if groups is None else groups
+        )
         return ScoreEncoder(features, model.encoder_layers, self.latent_dim)
 
     @property
@@ -316,6 +328,12 @@ def _first_latent_dim(config: Config) -> int:
     if config.model.latent_dim != "auto":
         return config.model.latent_dim
     return 1 if config.loss.objective == "marginal" else _USUAL_LATENT_DIM
+
+
+def _score_groups(structure: Structure) -> Int[Tensor, " residue"]:
+    graph = contact_graph(structure.residue_positions, structure.bonded)
+    least = max(1, structure.n_residues // (4 * _SCORE_GROUPS))
+    return torch.from_numpy(divide_with_ligands(graph, find_hosts(structure), _SCORE_GROUPS, least))
 
 
 def _mask_radius(structure: Structure, box_size: int, pixel_size: float) -> float:

@@ -16,8 +16,10 @@ _CONTACT_SCALE_A = 6.0
 _BOND_WEIGHT = 2.0
 # Predicted aligned error (Å) over which a contact's weight falls to 1/e.
 _PAE_SCALE_A = 5.0
-# Parts up to this many residues are cut with a dense eigenvalue problem.
-_DENSE_LIMIT = 600
+# Parts up to this many residues are cut with a dense eigenvalue problem, which takes long beside other work.
+_DENSE_LIMIT = 40
+# Relative error of eigenvalues of larger parts.
+_EIGENVALUE_ERROR = 1e-9
 
 
 def contact_graph(
@@ -166,7 +168,8 @@ def _fiedler_vector(part: sparse.csr_array, degree: Float[np.ndarray, " residue"
         vector = np.linalg.eigh(similarity.toarray())[1][:, -2]
     else:
         start = np.sqrt(degree) + 1e-3 * np.arange(len(degree)) / len(degree)
-        values, vectors = sparse_linalg.eigsh(similarity + sparse.eye_array(len(degree)), k=2, which="LA", v0=start)
+        shifted = similarity + sparse.eye_array(len(degree))
+        values, vectors = sparse_linalg.eigsh(shifted, k=2, which="LA", v0=start, tol=_EIGENVALUE_ERROR)
         vector = vectors[:, np.argsort(-values)[1]]
     vector = vector / np.sqrt(degree)
     return vector * np.sign(vector[np.abs(vector).argmax()])

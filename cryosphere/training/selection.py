@@ -217,15 +217,6 @@ def snapshot(model: CryoSphere) -> dict[str, Any]:
 
 def restored(kept: dict[str, Any], like: CryoSphere) -> CryoSphere:
     """A model with the shape and weights of a snapshot, of the same inputs and on the same device as another."""
-    model = CryoSphere(
-        like.structure,
-        like.n_particles,
-        like.box_size,
-        like.pixel_size,
-        like.config,
-        Architecture(**kept["architecture"]),
-        n_groups=len(like.contrast),
-    )
+    model = like.with_shape(Architecture(**kept["architecture"]))
     model.load_state_dict(kept["model"])
-    model.n_training = like.n_training
-    return model.to(like.device)
+    return model
