@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -32,26 +33,49 @@ _PATIENCE = timedelta(days=2)
 _LOOK_EVERY = 0.2
 
 
-def join() -> None:
+def join(device: str = "auto") -> None:
     """Join the processes that ``torchrun`` or :func:`launch` started with this one, once; no others, nothing happens.
+
+    Parameters
+    ----------
+    device : str
+        Where the processes will compute: on ``cpu`` they need no GPU.
 
     Raises
     ------
     ConfigError
-        There are fewer GPUs on this machine than processes.
+        There are fewer GPUs on this machine than processes, or SLURM started several processes that do not know of
+        each other.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1 or dist.is_initialized():
+    if dist.is_initialized():
         return
+    if "WORLD_SIZE" not in os.environ and int(os.environ.get("SLURM_STEP_NUM_TASKS", "1")) > 1:
+        raise ConfigError(
+            f"srun started this command {os.environ['SLURM_STEP_NUM_TASKS']} times; start it once on each machine, "
+            "through torchrun, which starts the processes (the README has an example)."
+        )
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        return
+    has_gpus = torch.cuda.is_available() and device != "cpu"
     local_rank = int(os.environ.get("LOCAL_RANK", "0"))
-    if torch.cuda.is_available():
+    if has_gpus:
         if local_rank >= torch.cuda.device_count():
             raise ConfigError(
                 f"process {local_rank} of this machine has no GPU of its own: there are {torch.cuda.device_count()}; "
                 "start one process for each GPU."
             )
         torch.cuda.set_device(local_rank)
-    dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", timeout=_PATIENCE)
+    dist.init_process_group("cpu:gloo,cuda:nccl" if has_gpus else "gloo", timeout=_PATIENCE)
     atexit.register(dist.destroy_process_group)
+
+
+def abandon(status: int) -> None:
+    """End this process at once after a failure, if there are others: taking leave of them could wait for ever, as they
+    may be waiting for this one. Whoever started them then ends them."""
+    if count() > 1:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
 
 
 def count() -> int:
@@ -97,11 +121,13 @@ def gather(part: Float[Tensor, "own ..."], sizes: Sequence[int] | None = None) -
         numbers = [torch.zeros(1, dtype=torch.long) for _ in range(count())]
         dist.all_gather(numbers, torch.tensor([len(part)]))
         sizes = [int(number) for number in numbers]
-    padded = part.new_zeros(max(sizes), *part.shape[1:])
-    padded[: len(part)] = part
-    parts = [torch.empty_like(padded) for _ in sizes]
-    dist.all_gather(parts, padded)
-    return torch.cat([rows[:size] for rows, size in zip(parts, sizes, strict=True)])
+    whole = part.new_empty(sum(sizes), *part.shape[1:])
+    for number, rows in enumerate(whole.split(list(sizes))):
+        if number == rank():
+            rows.copy_(part)
+        if len(rows):
+            dist.broadcast(rows, number)  # in its place: nothing is held twice
+    return whole
 
 
 def add_up(tensors: Iterable[Tensor]) -> None:
@@ -113,6 +139,16 @@ def add_up(tensors: Iterable[Tensor]) -> None:
     dist.all_reduce(together)
     for tensor, total in zip(tensors, together.split([tensor.numel() for tensor in tensors]), strict=True):
         tensor.copy_(total.view_as(tensor))
+
+
+def n_on_this_machine() -> int:
+    """Number of these processes on this machine, which share its memory."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+
+
+def n_cores() -> int:
+    """Processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def launch(arguments: Sequence[str], n_processes: int) -> int:
@@ -131,12 +167,14 @@ def launch(arguments: Sequence[str], n_processes: int) -> int:
         port = free.getsockname()[1]
     shared = {
         "WORLD_SIZE": str(n_processes),
+        "LOCAL_WORLD_SIZE": str(n_processes),
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(port),
-        "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // n_processes))),
+        "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(max(1, n_cores() // n_processes))),
     }
     with tempfile.TemporaryFile() as others:
         processes = []
+        asked_to_end = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
         try:
             for number in range(n_processes):
                 own = {"RANK": str(number), "LOCAL_RANK": str(number)}
@@ -149,6 +187,7 @@ def launch(arguments: Sequence[str], n_processes: int) -> int:
                 process.terminate()
             for process in processes:
                 process.wait()
+            signal.signal(signal.SIGTERM, asked_to_end)
         if failed is None:
             return 0
         if failed > 0:

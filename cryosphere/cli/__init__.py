@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+import traceback
 from typing import Any
 
 import click
@@ -43,6 +44,19 @@ class _LazyGroup(click.Group):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl(list(_COMMANDS.items()))
+
+    def main(self, *args: Any, **options: Any) -> Any:
+        """As click does it; but the failure of one of several processes ends it at once."""
+        try:
+            return super().main(*args, **options)
+        except BaseException as error:
+            processes = sys.modules.get("cryosphere.distributed")  # not imported, not joined
+            status = error.code if isinstance(error, SystemExit) else 1
+            if processes is not None and processes.count() > 1 and status:
+                if not isinstance(error, SystemExit):
+                    traceback.print_exc()
+                processes.abandon(1)
+            raise
 
     def invoke(self, ctx: click.Context) -> Any:
         try:

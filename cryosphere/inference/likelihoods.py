@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 
 import numpy as np
 import torch
@@ -15,6 +16,7 @@ from cryosphere.model.losses import ContrastPrior, log_likelihood_ratio
 from cryosphere.model.renderer import Level, PreparedImages
 from cryosphere.model.vae import CryoSphere
 from cryosphere.particles.dataset import ParticleImages
+from cryosphere.particles.loading import read_ahead
 from cryosphere.records import ParticleBatch
 
 # Images and pixel values of a batch, at most: many, as the transforms of conformations are gone through for each.
@@ -28,14 +30,17 @@ def prepared_batches(
     level: Level,
     bar: tqdm | None = None,
 ) -> Iterator[tuple[slice, ParticleBatch, PreparedImages, ContrastPrior | None]]:
-    """Some images, batch by batch: their places in ``rows``, they themselves, ready to be compared, and contrasts."""
+    """Some images, batch by batch: their places in ``rows``, they themselves, ready to be compared, and contrasts.
+
+    The next batch is read meanwhile: poses of rows that have been given may be changed, noise spectra may not.
+    """
     size = max(1, min(_BATCH, _BATCH_VALUES // level.size**2))
-    for start in range(0, len(rows), size):
-        part = slice(start, min(start + size, len(rows)))
-        batch = images.batch(rows[part]).to(model.device)
-        yield part, batch, model.renderer.prepare(batch, level), model.contrast_prior(batch.optics_group)
-        if bar is not None:
-            bar.update(part.stop - part.start)
+    parts = [slice(start, min(start + size, len(rows))) for start in range(0, len(rows), size)]
+    with closing(read_ahead(images, (rows[part] for part in parts), model.device, n_ahead=1)) as batches:
+        for part, batch in zip(parts, batches, strict=True):
+            yield part, batch, model.renderer.prepare(batch, level), model.contrast_prior(batch.optics_group)
+            if bar is not None:
+                bar.update(part.stop - part.start)
 
 
 @torch.no_grad()

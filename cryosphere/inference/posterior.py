@@ -182,8 +182,8 @@ def _of_own_samples(model: CryoSphere, images: ParticleImages, count: int, seed:
     level = model.renderer.level(n_conformations=max(count, model.n_nodes))
     rows, latent_dim = np.arange(images.table.n_particles), model.latent_dim
     starts = range(0, len(rows), _BATCH)[distributed.share(math.ceil(len(rows) / _BATCH))]
-    empty = (torch.zeros(0, latent_dim), torch.zeros(0, latent_dim, latent_dim), torch.zeros(0), torch.zeros(0))
-    parts: list[tuple[Tensor, ...]] = [empty]
+    shapes = ((latent_dim,), (latent_dim, latent_dim), (), ())
+    parts: list[tuple[Tensor, ...]] = [tuple(torch.zeros(0, *shape, dtype=torch.float64) for shape in shapes)]
     with tqdm(total=len(starts) * _BATCH, desc="posterior", unit="image", disable=not progress) as bar:
         for start in starts:
             generator = torch.Generator().manual_seed(seed + start)

@@ -46,10 +46,17 @@ class ParticleImages:
         Whether protein is dark in the files, after the table's own ``sign`` of each image.
     source : ImageSource, optional
         A prepared stack (``particles.prepared``), which has noise spectra of its own; by default the table's files.
+    noise_power : tensor of shape (group, shell), optional
+        Noise spectra where they are known; by default the source's, or estimated from images.
     """
 
     def __init__(
-        self, table: ParticleTable, mask_radius: float, invert: bool = False, source: ImageSource | None = None
+        self,
+        table: ParticleTable,
+        mask_radius: float,
+        invert: bool = False,
+        source: ImageSource | None = None,
+        noise_power: Float[Tensor, "group shell"] | None = None,
     ) -> None:
         self.table, self.invert = table, invert
         self.source = OriginalImages(table, invert) if source is None else source
@@ -57,7 +64,7 @@ class ParticleImages:
         self.background = circular_mask(table.box_size, radius, 1e-3) < 0.5
         self._background_share = self.background.flatten() / self.background.sum()
         self.shells = shell_index(table.box_size)
-        known = self.source.noise_power
+        known = self.source.noise_power if noise_power is None else noise_power
         self.noise_power = self._estimate_noise() if known is None else known
         self.pose_rotvec = torch.zeros(table.n_particles, 3)
         self.pose_shift = torch.zeros(table.n_particles, 2)

@@ -82,6 +82,8 @@ def block_shuffled(
         Rows of a run, 1 for an order without neighbours; and runs that are mixed.
     generator : numpy Generator
     """
+    if block == together == 1:
+        return rows[generator.permutation(len(rows))]
     starts = block * generator.permutation(-(-len(rows) // block))
     mixed = []
     for first in range(0, len(starts), together):

@@ -75,7 +75,7 @@ def blended_motions(
     dual = torch.einsum("brs,bsi->bri", signed, dual)
     length = torch.linalg.norm(real, dim=-1, keepdim=True)
     real, dual = real / length, dual / length
-    conjugate = real * real.new_tensor([1.0, -1.0, -1.0, -1.0])
+    conjugate = torch.cat([real[..., :1], -real[..., 1:]], dim=-1)
     return real, 2 * quat_multiply(dual, conjugate)[..., 1:]
 
 

@@ -7,6 +7,7 @@ for CUDA. A kernel is a module with ``spread``, its adjoint ``gather``, and ``sp
 from __future__ import annotations
 
 import math
+import warnings
 from functools import lru_cache
 from importlib import import_module
 from subprocess import SubprocessError
@@ -32,13 +33,19 @@ _KERNELS = {
 def kernel_for(device_type: str, dtype: torch.dtype) -> ModuleType:
     """Fastest kernel for tensors of a device type and precision that works here, tried on one Gaussian.
 
-    Without numba or Triton, or without the C compiler that Triton asks for, that is plain torch.
+    Without numba or Triton, or without the C compiler that Triton asks for, that is plain torch; on a GPU with a
+    warning, as it takes several times as long.
     """
     one = torch.ones(1, dtype=dtype, device=device_type)
     try:
         kernel = import_module(f"cryosphere.physics.spreading_{_KERNELS[device_type, dtype]}")
         kernel.spread(one.new_zeros(1, 1, 2), one, one, 8, 3.0)
-    except (KeyError, ImportError, RuntimeError, SubprocessError):
+    except torch.OutOfMemoryError:
+        raise
+    except (KeyError, ImportError, OSError, RuntimeError, SubprocessError) as error:
+        if device_type == "cuda" and not isinstance(error, KeyError):
+            reason = f"{type(error).__name__}: {error}".splitlines()[0]
+            warnings.warn(f"Projecting without Triton, which is slower: {reason}", stacklevel=2)
         return import_module("cryosphere.physics.spreading_torch")
     return kernel
 

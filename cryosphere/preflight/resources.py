@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from cryosphere import distributed
 from cryosphere.config import Config, choose_device
 from cryosphere.errors import ConfigError
 from cryosphere.preflight.facts import Fact
@@ -77,7 +78,7 @@ class Resources:
         required = requirements(Workload.of(config, table, structure), name, own)
         place = Path.cwd() if run_folder is None else run_folder
         there = sum(file.stat().st_size for file in place.rglob("*") if file.is_file()) if run_folder else 0
-        free |= {"ram": free_ram() + own, "disk": free_disk(place) + there}
+        free |= {"ram": free_ram() // distributed.n_on_this_machine() + own, "disk": free_disk(place) + there}
         return cls(required, free, "the current folder" if run_folder is None else str(run_folder))
 
     def facts(self) -> list[Fact]:

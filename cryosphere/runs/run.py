@@ -120,7 +120,8 @@ class Run:
 
     def open_images(self) -> ParticleImages:
         """The particle images with the noise spectra and pose corrections that training ended with."""
-        images = ParticleImages(self.table, self.model.mask_radius, self.config.particles.invert, self.open_prepared())
+        particles, known = self.config.particles, self._state.get("noise_power")
+        images = ParticleImages(self.table, self.model.mask_radius, particles.invert, self.open_prepared(), known)
         for name in _IMAGE_STATE:
             if name in self._state:
                 setattr(images, name, self._state[name])

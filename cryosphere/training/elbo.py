@@ -106,7 +106,8 @@ class ElboTrainer(Trainer):
                     last_saved = time.monotonic()
         self._show(bar)
         seconds = time.monotonic() - started
-        images_per_second = (self.steps_per_epoch - first_step) * self.batch_size / max(seconds, 1e-9)
+        n_images = sum(len(rows) for rows in steps[first_step - first_read :])
+        images_per_second = n_images / max(seconds, 1e-9)
         self._finish_epoch(images_per_second, seconds)
 
     def _step(self, rows: np.ndarray, batch: ParticleBatch | None, bar: tqdm) -> None:
@@ -174,14 +175,15 @@ class ElboTrainer(Trainer):
         if len(self.held_out_rows) == 0:
             return None
         self.model.eval()
-        sums: dict[str, float] = {}
-        for start in range(0, len(self.held_out_rows), self.batch_size):
-            rows = self.held_out_rows[start : start + self.batch_size]
-            batch = self.images.batch(rows).to(self.model.device)
-            terms = self.model.held_out_loss(batch, *self._held_out_latents(batch))
-            for name, value in terms.as_dict().items():
-                sums[name] = sums.get(name, 0.0) + len(rows) * value.item()
-        return {name: value / len(self.held_out_rows) for name, value in sums.items()}
+        own = self.held_out_rows[distributed.share(len(self.held_out_rows))]
+        parts = [own[start : start + self.batch_size] for start in range(0, len(own), self.batch_size)]
+        total = torch.zeros(len(_TERMS), device=self.model.device)
+        with closing(read_ahead(self.images, parts, self.model.device)) as batches:
+            for rows, batch in zip(parts, batches, strict=True):
+                terms = self.model.held_out_loss(batch, *self._held_out_latents(batch)).as_dict()
+                total += len(rows) * torch.stack([terms[name] for name in _TERMS])
+        distributed.add_up([total])
+        return dict(zip(_TERMS, (total / len(self.held_out_rows)).tolist(), strict=True))
 
     def _held_out_latents(self, batch: ParticleBatch) -> tuple[torch.Tensor, torch.Tensor]:
         """Latent posteriors of images that were not trained on."""

@@ -26,7 +26,7 @@ from cryosphere.physics.rotations import normalise_quat
 from cryosphere.records import SegmentMotions
 
 # Latents at which the marginal likelihood is summed, in 1, 2 and more dimensions.
-_NODES = {1: 64, 2: 192}
+_NODES = {1: 64, 2: 576}
 _MANY_NODES = 256
 # A simpler model is kept unless a richer one gains more than so many standard errors and this share of all that the
 # motion gains: a richer one also makes up for what the Gaussians of residues are not.

@@ -82,10 +82,10 @@ def train(
     InputError, ConfigError, RunError
         Inputs, configuration or folder cannot be used, or the loss was not finite.
     """
-    distributed.join()
+    config = _as_config(config)
+    distributed.join(device or config.training.device)
     if not distributed.is_main():
         show_progress, say = False, lambda sentence: None
-    config = _as_config(config)
     chosen_device = choose_device(device or config.training.device)
     layout = RunLayout(Path(run_folder))
     _check_folder(layout, config, resume, overwrite)

@@ -1,5 +1,10 @@
 """Several processes give what one gives: gradients, metrics, posteriors, resumed runs."""
 
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +14,10 @@ import yaml
 from tqdm import tqdm
 
 from cryosphere import distributed
+from cryosphere.cli import main
 from cryosphere.config_files import parse_config
 from cryosphere.errors import ConfigError
+from cryosphere.inference.posterior import compute_posterior
 from cryosphere.model.vae import CryoSphere
 from cryosphere.particles.dataset import ParticleImages
 from cryosphere.records import CTFParameters, ParticleBatch
@@ -225,3 +232,58 @@ def test_a_batch_smaller_than_the_processes_is_refused(particle_set, tmp_path, m
     monkeypatch.setattr(distributed, "count", lambda: 17)
     with pytest.raises(ConfigError, match="16 images cannot be shared out to 17 processes"):
         trainer_in_double(ElboTrainer, particle_set, tmp_path, PAPER)
+
+
+def check_posterior_of_few_images(folder: Path) -> None:
+    distributed.join()
+    config = parse_config(settings(folder, OWN_SAMPLES), folder)
+    table, structure = load_inputs(config)
+    model = CryoSphere(structure, table.n_particles, table.box_size, table.pixel_size, config)
+    posterior = compute_posterior(model, ParticleImages(table, model.mask_radius), config.inference)
+    assert posterior.mean.shape == (200, 3) and np.isfinite(posterior.mean).all()
+
+
+def test_a_process_without_images_has_the_posterior_of_the_others(particle_set):
+    in_processes(2, check_posterior_of_few_images, particle_set)
+
+
+@pytest.mark.parametrize("error", [ConfigError("wrong"), MemoryError()])
+def test_a_failure_ends_a_process_that_others_wait_for(tmp_path, monkeypatch, error):
+    def fail(*_):
+        raise error
+
+    statuses = []
+    monkeypatch.setattr(distributed, "count", lambda: 2)
+    monkeypatch.setattr(distributed, "abandon", statuses.append)
+    monkeypatch.setattr("cryosphere.config_files.read_config", fail)
+    with pytest.raises((SystemExit, MemoryError)):
+        main(["train", str(tmp_path / "config.yaml"), "-o", str(tmp_path / "run")])
+    assert statuses == [1]
+
+
+def test_whoever_ends_a_launch_ends_its_processes(tmp_path):
+    python = tmp_path / "python"
+    python.write_text(
+        f"#!/bin/sh\necho $$ > {tmp_path}/$RANK.part\nmv {tmp_path}/$RANK.part {tmp_path}/$RANK\nexec sleep 60\n"
+    )
+    python.chmod(0o700)
+    call = (
+        f"import sys; from cryosphere import distributed; sys.executable = {str(python)!r}; distributed.launch([], 2)"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", call])
+    until = time.monotonic() + 60
+    while not all((tmp_path / name).exists() for name in "01"):
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    parent.send_signal(signal.SIGTERM)
+    assert parent.wait(30) == 128 + signal.SIGTERM
+    for name in "01":
+        with pytest.raises(ProcessLookupError):
+            os.kill(int((tmp_path / name).read_text()), 0)
+
+
+def test_several_commands_of_srun_are_refused(monkeypatch):
+    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "8")
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    with pytest.raises(ConfigError, match="started this command 8 times"):
+        distributed.join()
