@@ -22,6 +22,7 @@ SHORT_TRAINING = {
     "cryosphere.training.stages._MOST_ROUNDS": 2,
     "cryosphere.model.vae._USUAL_NODES": {1: 16, 2: 32},
     "cryosphere.model.vae._MANY_NODES": 32,
+    "cryosphere.training.evidence._NODES": {1: 64, 2: 96},
 }
 
 
