@@ -16,6 +16,11 @@ from cryosphere.errors import CryosphereError
 # costs nothing. Must be set before torch is imported; what the user has set wins.
 os.environ.setdefault("GOMP_SPINCOUNT", "2000")
 
+_OUT_OF_MEMORY = (
+    "the GPU's memory is full. Other programs may be using it; smaller training.n_nodes, inference.n_conformations or "
+    "training.batch_size, or larger pixels (particles.pixel_size), take less; --device cpu takes none."
+)
+
 _COMMANDS = {
     "demo": "the whole method on adenylate kinase, from nothing, in minutes",
     "init": "write a commented configuration for your particles and structure",
@@ -65,6 +70,11 @@ class _LazyGroup(click.Group):
             if ctx.params.get("debug"):
                 raise
             click.echo(f"Error: {error}", err=True)
+            sys.exit(1)
+        except RuntimeError as error:  # torch.OutOfMemoryError, without importing torch for commands that do not
+            if ctx.params.get("debug") or type(error).__name__ != "OutOfMemoryError":
+                raise
+            click.echo(f"Error: {_OUT_OF_MEMORY}", err=True)
             sys.exit(1)
 
 

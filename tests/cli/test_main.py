@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from click.testing import CliRunner
 
@@ -144,3 +145,14 @@ def test_a_damaged_checkpoint_is_named(folder, tmp_path):
     result = invoke("train", config, "-o", tmp_path / "run", "--resume")
     assert result.exit_code == 1
     assert "last.pt: not a readable checkpoint" in result.stderr
+
+
+def test_a_full_gpu_is_said_in_one_line(tmp_path, monkeypatch):
+    def fail(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr("cryosphere.config_files.read_config", fail)
+    result = invoke("train", tmp_path / "config.yaml", "-o", tmp_path / "run")
+    assert result.exit_code == 1 and result.stderr.startswith("Error: the GPU's memory is full.")
+    result = invoke("--debug", "train", tmp_path / "config.yaml", "-o", tmp_path / "run")
+    assert isinstance(result.exception, torch.OutOfMemoryError)
