@@ -25,6 +25,7 @@ def draw(path: Path, report: dict) -> None:
         speeds = [result["images_per_second"].get(key, np.nan) for result in results]
         left.barh(place + 0.25 * (number - 1), speeds, 0.25, color=SEGMENT_COLOURS[number], label=label)
     left.set_xscale("log")
+    left.set_xlim(right=6 * left.get_xlim()[1])  # room for the legend
     left.set_xlabel("images per second", fontsize=9)
     begin = np.zeros(len(results))
     for number, stage in enumerate(results[0]["milliseconds"]):
