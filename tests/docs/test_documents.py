@@ -23,7 +23,7 @@ PERFORMANCE = (ROOT / "tutorials" / "performance.md").read_text()
 def run_script(text: str, folder: Path) -> str:
     """Run Python text in a folder as a user would, but for short stages of training, and give what it printed."""
     short = [f"{place} = {value}" for place, value in SHORT_TRAINING.items()]
-    imports = "import cryosphere.model.vae, cryosphere.training.stages"
+    imports = "import cryosphere.model.vae, cryosphere.training.evidence, cryosphere.training.stages"
     (folder / "script.py").write_text("\n".join([imports, *short, text]))
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run([sys.executable, "script.py"], cwd=folder, env=environment, capture_output=True, text=True)
