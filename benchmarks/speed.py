@@ -46,7 +46,7 @@ from cryosphere.runs.tables import read_metrics
 from cryosphere.training import elbo, marginal
 
 PIXEL_SIZE_A = 3.0
-# Epochs of ours in a turn, which are short; the published program's takes as long as some twenty of them.
+# Epochs of ours in a turn, which are short; one of the published program takes tens of times as long.
 PASSES = 4
 RESULTS = Path(__file__).parent / "results" / "speed.json"
 # The published program holds all pairs of residues of a batch several times.

@@ -70,12 +70,11 @@ def join(device: str = "auto") -> None:
 
 
 def abandon(status: int) -> None:
-    """End this process at once after a failure, if there are others: taking leave of them could wait for ever, as they
-    may be waiting for this one. Whoever started them then ends them."""
-    if count() > 1:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(status)
+    """End this one of several processes at once after a failure: taking leave of the others could wait for ever, as
+    they may be waiting for this one. Whoever started them then ends them."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
 
 
 def count() -> int:

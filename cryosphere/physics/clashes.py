@@ -11,8 +11,8 @@ from cryosphere.physics.compiled import in_parts, is_compiled
 
 # What the nominal structure has of a pair is forgiven, and so much (Å) more.
 _RIGID_TOLERANCE = 1e-3
-# Largest number of distances that are held at a time, on a GPU enough to keep it busy.
-_VALUES_ON_CPU, _VALUES_ON_GPU = 4_000_000, 64_000_000
+# Largest number of distances that are held at a time.
+_VALUES_PER_CHUNK = 4_000_000
 
 
 def squared_overlaps(
@@ -59,8 +59,7 @@ def all_pairs_overlaps(
     index = torch.arange(n_residues, device=positions.device)
     total, count = positions.new_zeros(batch), positions.new_zeros(batch)
     gradient = torch.zeros_like(positions)
-    held = _VALUES_ON_GPU if positions.device.type == "cuda" else _VALUES_ON_CPU
-    size = max(1, held // max(1, batch * n_residues))
+    size = max(1, _VALUES_PER_CHUNK // max(1, batch * n_residues))
     for start in range(0, n_residues, size):
         rows = slice(start, start + size)
         step = positions[:, rows, None] - positions[:, None]

@@ -34,7 +34,7 @@ def kernel_for(device_type: str, dtype: torch.dtype) -> ModuleType:
     """Fastest kernel for tensors of a device type and precision that works here, tried on one Gaussian.
 
     Without numba or Triton, or without the C compiler that Triton asks for, that is plain torch; on a GPU with a
-    warning, as it takes several times as long.
+    warning that says why.
     """
     one = torch.ones(1, dtype=dtype, device=device_type)
     try:
@@ -45,7 +45,7 @@ def kernel_for(device_type: str, dtype: torch.dtype) -> ModuleType:
     except (KeyError, ImportError, OSError, RuntimeError, SubprocessError) as error:
         if device_type == "cuda" and not isinstance(error, KeyError):
             reason = f"{type(error).__name__}: {error}".splitlines()[0]
-            warnings.warn(f"Projecting without Triton, which is slower: {reason}", stacklevel=2)
+            warnings.warn(f"Projecting in plain torch, not with Triton: {reason}", stacklevel=2)
         return import_module("cryosphere.physics.spreading_torch")
     return kernel
 

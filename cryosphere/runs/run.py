@@ -120,7 +120,7 @@ class Run:
 
     def open_images(self) -> ParticleImages:
         """The particle images with the noise spectra and pose corrections that training ended with."""
-        particles, known = self.config.particles, self._state.get("noise_power")
+        particles, known = self.config.particles, self._state.get("noise_power")  # else it would be estimated anew
         images = ParticleImages(self.table, self.model.mask_radius, particles.invert, self.open_prepared(), known)
         for name in _IMAGE_STATE:
             if name in self._state:

@@ -49,7 +49,7 @@ def test_overlaps_in_cells_are_those_of_all_pairs_and_of_a_tree(seed, spread, n_
 def test_all_pairs_in_several_pieces_are_the_same(monkeypatch):
     positions = 3 * torch.randn(2, 50, 3, generator=torch.Generator().manual_seed(0), dtype=F64)
     whole = clashes.all_pairs_overlaps(positions, 4.0, None)
-    monkeypatch.setattr(clashes, "_VALUES_ON_CPU", 700)
+    monkeypatch.setattr(clashes, "_VALUES_PER_CHUNK", 700)
     for part, all_at_once in zip(clashes.all_pairs_overlaps(positions, 4.0, None), whole, strict=True):
         assert torch.allclose(part, all_at_once)
 
