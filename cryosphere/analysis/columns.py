@@ -38,7 +38,9 @@ def read_columns(run: Run, names: Collection[str]) -> dict[str, np.ndarray]:
     for name in names:
         if name not in known:
             if name.startswith(_OF_ANALYSIS):
-                raise InputError(f"{run.folder} has no column {name!r} yet; run `cryosphere analyze {run.folder}` first.")
+                raise InputError(
+                    f"{run.folder} has no column {name!r} yet; run `cryosphere analyze {run.folder}` first."
+                )
             near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
             there = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known)}"
             raise InputError(f"{run.folder} has no column {name!r}; {there}")

@@ -70,7 +70,8 @@ def inside_polygon(
     """
     x, y = points[:, 0], points[:, 1]
     inside = np.zeros(len(points), dtype=bool)
-    for (x1, y1), (x2, y2) in zip(polygon, np.roll(polygon, -1, axis=0), strict=True):
-        if y1 != y2:
-            inside ^= ((y1 <= y) != (y2 <= y)) & (x < x1 + (y - y1) / (y2 - y1) * (x2 - x1))
+    with np.errstate(invalid="ignore"):  # points that are not finite
+        for (x1, y1), (x2, y2) in zip(polygon, np.roll(polygon, -1, axis=0), strict=True):
+            if y1 != y2:
+                inside ^= ((y1 <= y) != (y2 <= y)) & (x < x1 + (y - y1) / (y2 - y1) * (x2 - x1))
     return inside & np.isfinite(points).all(axis=1)

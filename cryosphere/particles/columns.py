@@ -16,7 +16,7 @@ from cryosphere.io.particles import is_cryosparc
 from cryosphere.io.star import optics_block, particle_block
 from cryosphere.io.star_blocks import scan_blocks
 from cryosphere.io.star_optics import group_numbers
-from cryosphere.io.star_tables import read_block
+from cryosphere.io.star_tables import StarTable, read_block
 
 
 class SourceColumns(ABC):
@@ -61,10 +61,12 @@ class _StarColumns(SourceColumns):
         self.path, self.block, self.optics = path, particle_block(path, blocks), optics_block(blocks)
         self.names = tuple(dict.fromkeys([*self.block.columns, *(self.optics.columns if self.optics else ())]))
         self.n_rows = self.block.n_rows
+        self._images: tuple | None = None
 
     def read(self, names: Collection[str]) -> dict[str, np.ndarray]:
         names = set(names)
         particles = read_block(self.path, self.block, names | {"rlnOpticsGroup", "rlnImageName"})
+        self._keep_images(particles)
         own = names & set(self.block.columns)
         columns = {name: _as_array(particles.frame[name]) for name in own}
         more = names - own
@@ -77,10 +79,15 @@ class _StarColumns(SourceColumns):
         return columns
 
     def images(self) -> tuple[Int[np.ndarray, " particle"], Int[np.ndarray, " particle"]]:
-        names = read_block(self.path, self.block, {"rlnImageName"}).frame["rlnImageName"].astype(str)
-        parts = names.str.partition("@")
+        if self._images is None:
+            self._keep_images(read_block(self.path, self.block, {"rlnImageName"}))
+        return self._images
+
+    def _keep_images(self, particles: StarTable) -> None:
+        """Keep what :meth:`images` gives, so that a large file is not read for it again."""
+        parts = particles.frame["rlnImageName"].astype(str).str.partition("@")
         number = pd.to_numeric(parts[0], errors="coerce").fillna(0).to_numpy(np.int64)
-        return pd.factorize(parts[2])[0], number - 1
+        self._images = pd.factorize(parts[2])[0], number - 1
 
 
 class _CsColumns(SourceColumns):
