@@ -88,8 +88,9 @@ class RunColumns:
         stack, image = (values[table.input_rows] for values in self.source.images())
         wrong = image != table.image_index
         first = np.unique(stack, return_index=True)[1]
-        stack_of = dict(zip(stack[first].tolist(), table.stack_index[first].tolist(), strict=True))
-        wrong |= np.array([stack_of[number] for number in stack.tolist()]) != table.stack_index
+        stack_of = np.zeros(stack.max() + 1, dtype=np.int64)
+        stack_of[stack[first]] = table.stack_index[first]
+        wrong |= stack_of[stack] != table.stack_index
         if wrong.any():
             raise InputError(
                 f"{self.path} has another image in row {table.input_rows[wrong.argmax()] + 1} than when "
@@ -107,8 +108,8 @@ class RunColumns:
         """
         known = set(known_columns(self.run))
         others = [name for name in names if name not in known]
-        of_file = [name for name in others if name in self.source.names]
-        for name in set(others) - set(of_file):
+        of_file = [name for name in others if "(" not in name and name in self.source.names]
+        for name in [name for name in others if "(" not in name and name not in of_file]:
             near = difflib.get_close_matches(name, [*self.source.names, *known], n=1, cutoff=0.8)
             if near and near[0] not in known:
                 raise InputError(f"{asked}: there is no column {name!r}; did you mean {near[0]!r}?")
@@ -120,7 +121,7 @@ class RunColumns:
 
 
 def select_rows(run: Run, *, input_file: Path | str | None = None, **ways) -> ParticleSelection:
-    """Choose particles of a run, as :func:`choose_rows` does (``ways``); ``input_file`` if its particle file has moved."""
+    """Choose particles of a run as :func:`choose_rows` does; ``input_file``: where its particle file is, if it moved."""
     return choose_rows(RunColumns(run, input_file), **ways)
 
 
