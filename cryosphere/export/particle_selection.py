@@ -121,7 +121,7 @@ class RunColumns:
 
 
 def select_rows(run: Run, *, input_file: Path | str | None = None, **ways) -> ParticleSelection:
-    """Choose particles of a run as :func:`choose_rows` does; ``input_file``: where its particle file is, if it moved."""
+    """Choose particles of a run as :func:`choose_rows` does; ``input_file`` is its particle file, if that has moved."""
     return choose_rows(RunColumns(run, input_file), **ways)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -193,7 +192,7 @@ def _summary(run: Run, selection: ParticleSelection, files: tuple[Path, ...], so
     )
 
 
-def _mean(values: Iterable[float]) -> float:
-    values = np.asarray(values, dtype=np.float64)
+def _mean(values: np.ndarray) -> float:
+    values = values.astype(np.float64)
     values = values[np.isfinite(values)]
     return float(values.mean()) if len(values) else float("nan")

@@ -34,7 +34,7 @@ def test_a_polygon_that_crosses_itself_has_its_doubly_wound_part_outside():
 def test_neighbouring_polygons_share_no_point_and_leave_none_out():
     points = np.stack(np.meshgrid(np.arange(-1, 6), np.arange(-1, 6)), axis=-1).reshape(-1, 2).astype(float)
     square = np.array([[0.0, 0.0], [2.0, 0.0], [2.0, 2.0], [0.0, 2.0]])
-    tiles = [inside_polygon(points, square + [x, y]) for x in (0, 2) for y in (0, 2)]
+    tiles = [inside_polygon(points, square + np.array([x, y])) for x in (0, 2) for y in (0, 2)]
     inner = (points >= 0).all(1) & (points < 4).all(1)
     assert (np.sum(tiles, axis=0) == inner).all()
 
