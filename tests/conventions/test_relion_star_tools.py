@@ -10,7 +10,7 @@ from cryosphere.io.star import read_particles
 from cryosphere.io.star_rows import write_subset
 from tests.particle_sets import write_particle_set
 from tests.run_factory import make_run
-from tests.unit.test_export_particles import N, attach, star_text
+from tests.star_runs import N, attach, star_text
 
 from . import relion
 
@@ -61,8 +61,7 @@ def test_relion_reads_a_subset(test_data, tmp_path, name):
 def test_relion_reads_exported_particles_and_keeps_their_columns(tmp_path, flat):
     relion.require("relion_star_handler")
     run = make_run(tmp_path / "run", n_particles=N, shared=True)
-    plain = (line.partition("  # looked")[0] for line in star_text(N, flat).splitlines())  # comments are not RELION's
-    run.table.source.write_text("\n".join(plain) + "\n")
+    run.table.source.write_text(star_text(N, flat, comments=False))  # RELION takes none between rows
     run = attach(run, run.table.source)
     export_particles(run, tmp_path / "open.star", select="z1 > 0", extra_columns=True)
     relion.run("relion_star_handler", "--i", "open.star", "--o", "again.star", cwd=tmp_path)
@@ -76,7 +75,8 @@ def test_relion_reads_exported_particles_and_keeps_their_columns(tmp_path, flat)
 
 
 def test_relion_reconstructs_and_stacks_the_exported_particles(tmp_path):
-    relion.require("relion_reconstruct", "relion_stack_create")
+    relion.require("relion_reconstruct")
+    relion.require("relion_stack_create")
     folder = write_particle_set(tmp_path / "set", N)
     run = attach(make_run(tmp_path / "run", n_particles=N, shared=True), folder / "particles.star")
     export_particles(run, folder / "open.star", select="z1 > 0", extra_columns=True)
