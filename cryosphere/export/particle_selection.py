@@ -59,6 +59,12 @@ class RunColumns:
         self.run = run
         self.path = Path(input_file) if input_file is not None else run.table.source
         self._is_given = input_file is not None
+        self._values: dict[str, np.ndarray] = {}
+
+    @cached_property
+    def known(self) -> list[str]:
+        """Names of the run's own columns."""
+        return known_columns(self.run)
 
     @cached_property
     def source(self) -> SourceColumns:
@@ -106,18 +112,18 @@ class RunColumns:
             There is no such column, it wants an analysis, or the file of the others cannot be used. ``asked`` is where
             the names stand.
         """
-        known = set(known_columns(self.run))
-        others = [name for name in names if name not in known]
-        of_file = [name for name in others if "(" not in name and name in self.source.names]
-        for name in [name for name in others if "(" not in name and name not in of_file]:
-            near = difflib.get_close_matches(name, [*self.source.names, *known], n=1, cutoff=0.8)
-            if near and near[0] not in known:
+        wanted = [name for name in names if name not in self._values]
+        others = [name for name in wanted if name not in self.known and "(" not in name]
+        of_file = [name for name in others if name in self.source.names]
+        for name in set(others) - set(of_file):
+            near = difflib.get_close_matches(name, [*self.source.names, *self.known], n=1, cutoff=0.8)
+            if near and near[0] not in self.known:
                 raise InputError(f"{asked}: there is no column {name!r}; did you mean {near[0]!r}?")
-        columns = read_columns(self.run, [name for name in names if name not in of_file])
+        self._values |= read_columns(self.run, [name for name in wanted if name not in of_file])
         if of_file:
             rows = self.run.posterior.index
-            columns |= {name: values[rows] for name, values in self.source.read(of_file).items()}
-        return columns
+            self._values |= {name: values[rows] for name, values in self.source.read(of_file).items()}
+        return {name: self._values[name] for name in names}
 
 
 def select_rows(run: Run, *, input_file: Path | str | None = None, **ways) -> ParticleSelection:
@@ -203,7 +209,7 @@ def choose_rows(
             f"{' and '.join(ways)}: none of the {len(chosen)} particles of {run.folder} is chosen; ask for less."
         )
     if chosen.all():
-        notes.insert(0, f"All {len(chosen)} particles of the run are chosen: nothing is left out.")
+        notes.insert(0, f"All {len(chosen):,} particles of the run are chosen: nothing is left out.")
     return ParticleSelection(chosen, run.posterior.index[chosen], tuple(notes))
 
 

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 
-from cryosphere.analysis.columns import known_columns, read_columns
 from cryosphere.errors import InputError
 from cryosphere.export.particle_selection import ParticleSelection, RunColumns, choose_rows
 from cryosphere.io.cryosparc_rows import write_subset_cs
@@ -116,13 +115,13 @@ def export_particles(
     _check_suffix(path, source)
     selection = choose_rows(columns, **ways)
     columns.check_images()
-    extra = _extra_columns(run, selection, columns) if extra_columns else {}
+    extra = _extra_columns(columns, selection) if extra_columns else {}
     if is_cryosparc(source):
         files = write_subset_cs(source, selection.rows, path, extra, overwrite=overwrite)
     else:
         write_subset(source, selection.rows, path, extra, overwrite=overwrite)
         files = [path]
-    return _summary(run, selection, tuple(files), source)
+    return _summary(columns, selection, tuple(files))
 
 
 def _check_suffix(path: Path, source: Path) -> None:
@@ -136,9 +135,9 @@ def _check_suffix(path: Path, source: Path) -> None:
         )
 
 
-def _extra_columns(run: Run, selection: ParticleSelection, columns: RunColumns) -> dict[str, np.ndarray]:
+def _extra_columns(columns: RunColumns, selection: ParticleSelection) -> dict[str, np.ndarray]:
     """Columns to be added to the chosen rows, under the names that they have in the file."""
-    known = known_columns(run)
+    known = columns.known
     plain = [name for name in known if _LATENT_OR_MOTION.fullmatch(name) or name in ("state", "state_probability")]
     names = [each for name in plain for each in (name, f"std({name})") if each in known]
     label = _cs_field if is_cryosparc(columns.path) else _star_column
@@ -149,7 +148,7 @@ def _extra_columns(run: Run, selection: ParticleSelection, columns: RunColumns) 
             f"{columns.path} has the column {min(there)} already, from an earlier export; leave out --columns, or "
             "train on the file without it."
         )
-    values = read_columns(run, names)
+    values = columns.read(names, "--columns")
     return {labels[name]: values[name][selection.chosen] for name in names}
 
 
@@ -170,10 +169,9 @@ def _cs_field(name: str) -> str:
     return "cryosphere/" + "_".join(_words(name))
 
 
-def _summary(run: Run, selection: ParticleSelection, files: tuple[Path, ...], source: Path) -> ParticleSummary:
-    known = known_columns(run)
-    shown = [name for name in known if _LATENT_OR_MOTION.fullmatch(name)]
-    values = read_columns(run, [*shown, *(["state"] if "state" in known else [])])
+def _summary(columns: RunColumns, selection: ParticleSelection, files: tuple[Path, ...]) -> ParticleSummary:
+    shown = [name for name in columns.known if _LATENT_OR_MOTION.fullmatch(name)]
+    values = columns.read([*shown, *(["state"] if "state" in columns.known else [])], "summary")
     chosen = selection.chosen
     states = {}
     if "state" in values:
@@ -182,10 +180,10 @@ def _summary(run: Run, selection: ParticleSelection, files: tuple[Path, ...], so
             states[number] = (int((state[chosen] == number).sum()), int((state == number).sum()))
     return ParticleSummary(
         files=files,
-        source=source,
+        source=columns.path,
         n_chosen=int(chosen.sum()),
         n_particles=len(chosen),
-        n_input_rows=run.table.n_input_rows,
+        n_input_rows=columns.run.table.n_input_rows,
         means={name: (_mean(values[name][chosen]), _mean(values[name])) for name in shown},
         states=states,
         notes=selection.notes,

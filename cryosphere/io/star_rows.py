@@ -124,7 +124,7 @@ def _cell(value: object) -> str:
 def _with_cells(line: bytes, cells: list[str]) -> bytes:
     """A row with further cells behind its own, and what came behind it (its line's end, comments) as it was."""
     first, newline, rest = line.partition(b"\n")
-    comment = COMMENT.search(first)
+    comment = COMMENT.search(first) if b"#" in first else None
     body = first[: comment.start()] if comment else first.rstrip(b"\r")
     blank = b"" if body.endswith((b" ", b"\t")) else b" "
     return body + blank + " ".join(cells).encode() + b" " + first[len(body) :] + newline + rest

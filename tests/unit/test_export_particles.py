@@ -11,7 +11,7 @@ import starfile
 from matplotlib.path import Path as MatplotlibPath
 
 from cryosphere.errors import InputError
-from cryosphere.export import particle_selection, particles
+from cryosphere.export import particle_selection
 from cryosphere.export.particle_selection import select_rows
 from cryosphere.export.particles import export_particles
 from cryosphere.io.cryosparc import read_particles_cs
@@ -43,7 +43,7 @@ def run(tmp_path) -> Run:
 @pytest.fixture
 def analysed(monkeypatch):
     """Columns as an analysis has them: three states and an angle, missing for one particle."""
-    real_known, real_read = particles.known_columns, particles.read_columns
+    real_known, real_read = particle_selection.known_columns, particle_selection.read_columns
     columns = {
         "state": np.arange(N) % 3 + 1,
         "state_probability": np.linspace(0.4, 1.0, N),
@@ -55,9 +55,8 @@ def analysed(monkeypatch):
         mine = {name: columns[name] for name in names if name in columns}
         return mine | real_read(run, [name for name in names if name not in columns])
 
-    for module in (particles, particle_selection):
-        monkeypatch.setattr(module, "known_columns", lambda run: [*real_known(run), *columns])
-        monkeypatch.setattr(module, "read_columns", read)
+    monkeypatch.setattr(particle_selection, "known_columns", lambda run: [*real_known(run), *columns])
+    monkeypatch.setattr(particle_selection, "read_columns", read)
     return columns
 
 
