@@ -29,7 +29,7 @@ _LEAST_SHARE = 0.005
 _NEIGHBOURS = 12
 _STARTS = 2
 # Particles whose memberships say how sure populations are; steps of the expectation maximisation.
-_JUDGED, _EM_STEPS, _RESAMPLES = 5_000, 200, 200
+_JUDGED, _EM_STEPS, _RESAMPLES = 5_000, 100, 100
 # Share of resamples inside a stated interval: one standard deviation of a normal distribution.
 _INTERVAL = (15.87, 84.13)
 
