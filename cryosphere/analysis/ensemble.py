@@ -165,13 +165,17 @@ class Ensemble:
                 parts.append(division.memberships(coordinates))
             return np.concatenate(parts, axis=1)
 
-        averages = posterior_averages(self.run, lambda latent: self._numbers_at(latent, numbers), rows, show_progress)
         n_centred = n_values + self.modes.n_modes
-        mean, square, membership = np.split(averages, [n_centred, 2 * n_centred], axis=1)
-        std = np.sqrt((square - mean**2).clip(min=0.0))
-        return ParticleValues(
-            mean[:, :n_values] + mean_values, std[:, :n_values], mean[:, n_values:], std[:, n_values:], membership
-        )
+        batches = []
+        for _, averages in posterior_averages(
+            self.run, lambda latent: self._numbers_at(latent, numbers), rows, show_progress
+        ):
+            mean, square, membership = np.split(averages, [n_centred, 2 * n_centred], axis=1)
+            std = np.sqrt((square - mean**2).clip(min=0.0))
+            mean[:, :n_values] += mean_values
+            batches.append([part.astype(np.float32) for part in (mean, std, membership)])
+        mean, std, membership = (np.concatenate(parts) for parts in zip(*batches, strict=True))
+        return ParticleValues(mean[:, :n_values], std[:, :n_values], mean[:, n_values:], std[:, n_values:], membership)
 
     def coordinates_at(
         self, latent: Float[np.ndarray, "conformation latent"]

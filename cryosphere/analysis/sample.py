@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -74,8 +74,9 @@ def posterior_averages(
     values_of: Callable[[Float[np.ndarray, "conformation latent"]], Float[np.ndarray, "conformation value"]],
     rows: Int[np.ndarray, " particle"] | None = None,
     show_progress: bool = False,
-) -> Float[np.ndarray, "particle value"]:
-    """E[values | image] of particles, as :meth:`Run.expected_coordinates` forms expectations.
+) -> Iterator[tuple[Int[np.ndarray, " batch"], Float[np.ndarray, "batch value"]]]:
+    """E[values | image] of particles, as :meth:`Run.expected_coordinates` forms expectations, batch by batch: (rows of
+    the posterior, averages).
 
     Parameters
     ----------
@@ -91,18 +92,16 @@ def posterior_averages(
     rows = np.arange(len(posterior.index)) if rows is None else rows
     shared = values_of(run.grid.latent) if posterior.is_shared else None
     size = _BATCH if posterior.is_shared else max(1, _BATCH // (2 * run.latent_dim))
-    averages = []
     with tqdm(total=len(rows), desc="particles", unit="particle", disable=not show_progress) as bar:
         for start in range(0, len(rows), size):
             batch = rows[start : start + size]
             if shared is not None:
-                averages.append(run.grid.weights(posterior.log_likelihood[batch]) @ shared)
+                yield batch, run.grid.weights(posterior.log_likelihood[batch]) @ shared
             else:
                 points = cubature_points(posterior.mean[batch], posterior.covariance[batch])
                 values = values_of(points.reshape(-1, run.latent_dim))
-                averages.append(values.reshape(len(batch), -1, values.shape[1]).mean(1))
+                yield batch, values.reshape(len(batch), -1, values.shape[1]).mean(1)
             bar.update(len(batch))
-    return np.concatenate(averages)
 
 
 def weighted_percentiles(
