@@ -62,10 +62,12 @@ def sample_ensemble(run: Run, seed: int = 0) -> EnsembleSample:
     rows = spread_rows(n_particles, _MOST_PARTICLES)
     n_blocks = min(N_BLOCKS, len(rows))
     weights = np.zeros((n_blocks, len(run.grid.latent)))
-    for start in range(0, len(rows), _BATCH):
-        batch = rows[start : start + _BATCH]
-        member = np.arange(start, start + len(batch)) % n_blocks == np.arange(n_blocks)[:, None]
-        weights += member.astype(np.float64) @ run.grid.weights(posterior.log_likelihood[batch])
+    size = n_blocks * max(1, _BATCH // n_blocks)
+    for start in range(0, len(rows), size):
+        found = run.grid.weights(posterior.log_likelihood[rows[start : start + size]])
+        whole = len(found) // n_blocks * n_blocks
+        weights += found[:whole].reshape(-1, n_blocks, found.shape[1]).sum(0)
+        weights[: len(found) - whole] += found[whole:]
     return EnsembleSample(run.grid.latent.astype(np.float64), weights / len(rows))
 
 
