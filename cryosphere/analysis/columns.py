@@ -1,57 +1,125 @@
-"""What a run knows of every particle, as named columns."""
+"""Numbers of every particle by name: latents, motions, states; those of the analysis, or measured when asked for."""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Collection
+import re
+from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
+from jaxtyping import Shaped
 
 from cryosphere.analysis.latent import principal_components
-from cryosphere.errors import InputError
+from cryosphere.errors import InputError, RunError
 from cryosphere.runs.run import Run
 
-_OF_ANALYSIS = ("state", "angle(", "shift(", "screw(", "distance(", "dihedral(", "std(angle(", "std(shift(")
+STORE = "particles.npz"
+# Columns that only an analysis gives.
+_OF_ANALYSIS = re.compile(r"^(state|state_probability|(std\()?mode\d+\)?|umap\d+)$")
+_MOTION = re.compile(r"^\w+\(.*\)$")
+_STD = re.compile(r"^std\((.*)\)$")
 
 
-def known_columns(run: Run) -> list[str]:
-    """Names of the columns that a run has: latents, their standard deviations, principal components, evidence."""
-    numbers = range(1, run.latent_dim + 1)
-    return [
-        *(f"z{i}" for i in numbers),
-        *(f"std(z{i})" for i in numbers),
-        *(f"pc{i}" for i in numbers),
-        *(f"std(pc{i})" for i in numbers),
-        *("effective_sample_size", "log_evidence"),
-    ]
+def read_columns(run: Run, names: Sequence[str]) -> dict[str, Shaped[np.ndarray, " particle"]]:
+    """Values of every particle, in the order of ``run.posterior.index``.
 
+    ``z1`` …, ``std(z1)`` … (posterior mean and standard deviation of the latent), ``pc1`` … (its principal components),
+    ``effective_sample_size``, ``log_evidence``; of an analysis ``state`` (from 1), ``state_probability``, ``mode1`` …
+    (Å), motions such as ``angle(s2)`` with ``std(angle(s2))``. Motions that the analysis does not have are measured.
 
-def read_columns(run: Run, names: Collection[str]) -> dict[str, np.ndarray]:
-    """Read columns of a run: one value per particle, in the order of ``run.posterior.index``.
+    Parameters
+    ----------
+    run : Run
+        With its posterior.
+    names : sequence of str
 
     Raises
     ------
     InputError
-        There is no such column (the nearest name is given), or it comes with ``cryosphere analyze``.
+        A name is not known (the nearest is given), or needs ``cryosphere analyze`` first.
     """
-    known = known_columns(run)
+    stored = _stored(run)
+    found, measured = {}, []
     for name in names:
-        if name not in known:
-            if name.startswith(_OF_ANALYSIS):
-                raise InputError(
-                    f"{run.folder} has no column {name!r} yet; run `cryosphere analyze {run.folder}` first."
-                )
-            near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
-            there = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known)}"
-            raise InputError(f"{run.folder} has no column {name!r}; {there}")
+        plain = re.sub(r"\s+", "", name)
+        if plain in stored:
+            found[name] = stored[plain]
+        elif (own := _of_posterior(run, plain)) is not None:
+            found[name] = own
+        elif _OF_ANALYSIS.match(plain) and not stored:
+            raise InputError(f"{name}: {run.folder} has no analysis; run `cryosphere analyze {run.folder}` first.")
+        elif _MOTION.match(_STD.sub(r"\1", plain)):
+            measured.append(name)
+        else:
+            near = difflib.get_close_matches(plain, known_columns(run), n=1, cutoff=0.5)
+            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(known_columns(run))}"
+            raise InputError(f"particles of {run.folder} have no {name!r}; {hint}")
+    return {**found, **_measured(run, measured, stored)}
+
+
+def known_columns(run: Run) -> list[str]:
+    """Names that :func:`read_columns` knows without measuring."""
+    numbers = range(1, run.latent_dim + 1)
+    own = [*(f"z{i}" for i in numbers), *(f"std(z{i})" for i in numbers), *(f"pc{i}" for i in numbers)]
+    stored = _stored(run)
+    return [
+        *own,
+        "effective_sample_size",
+        "log_evidence",
+        *(name for name in stored if name not in own and name != "_reference"),
+    ]
+
+
+def write_columns(path: Path, columns: dict[str, np.ndarray], weights_hash: str, reference: int | None) -> None:
+    """Store columns of an analysis, with the weights and the reference segment that they are of."""
+    tied = {"_weights": np.array(weights_hash), "_reference": np.array(-1 if reference is None else reference)}
+    np.savez(path, **tied, **columns)
+
+
+def _stored(run: Run) -> dict[str, np.ndarray]:
+    """Columns of the analysis, none where there is no analysis of this posterior."""
+    path = run.layout.analysis / STORE
+    if not path.is_file():
+        return {}
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            if str(archive["_weights"]) != run.weights_hash():
+                return {}
+            return {name: archive[name] for name in archive.files if name != "_weights"}
+    except (OSError, ValueError, KeyError) as error:
+        raise RunError(f"{path}: damaged ({error}); run `cryosphere analyze {run.folder} --overwrite`.") from None
+
+
+def _of_posterior(run: Run, name: str) -> np.ndarray | None:
+    """Columns that the posterior alone gives."""
     posterior = run.posterior
-    mean, covariance = posterior.mean.astype(np.float64), posterior.covariance
-    columns = {"effective_sample_size": posterior.effective_sample_size, "log_evidence": posterior.log_evidence}
-    components = principal_components(mean)
-    scores = components.scores(mean)
-    for i in range(run.latent_dim):
-        axis = components.axes[i]
-        columns[f"z{i + 1}"], columns[f"std(z{i + 1})"] = posterior.mean[:, i], posterior.std[:, i]
-        columns[f"pc{i + 1}"] = scores[:, i]
-        columns[f"std(pc{i + 1})"] = np.sqrt(np.einsum("i,nij,j->n", axis, covariance, axis).clip(min=0.0))
-    return {name: columns[name] for name in names}
+    if name in ("effective_sample_size", "log_evidence"):
+        return getattr(posterior, name)
+    match = re.fullmatch(r"(?P<std>std\()?(?P<kind>z|pc)(?P<number>[1-9]\d*)(?(std)\))", name)
+    if match is None or int(match["number"]) > run.latent_dim or (match["std"] and match["kind"] == "pc"):
+        return None
+    index = int(match["number"]) - 1
+    if match["kind"] == "pc":
+        means = posterior.mean.astype(np.float64)
+        return principal_components(means).scores(means)[:, index]
+    return (posterior.std if match["std"] else posterior.mean)[:, index]
+
+
+def _measured(run: Run, names: Sequence[str], stored: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Motions that are not stored, seen from the reference of the analysis where there is one."""
+    if not names:
+        return {}
+    from cryosphere.analysis.ensemble import Ensemble
+    from cryosphere.analysis.motions import MotionName
+
+    motions = {name: MotionName.parse(_STD.sub(r"\1", name.strip())) for name in names}
+    distinct = list(dict.fromkeys(motions.values()))
+    reference = int(stored["_reference"]) if "_reference" in stored else "largest"
+    ensemble = Ensemble(run, distinct, None if reference == -1 else reference, with_usual=False)
+    values = ensemble.of_particles()
+    columns = {}
+    for name, motion in motions.items():
+        source = values.motion_std if _STD.match(name.strip()) else values.motion
+        columns[name] = source[:, distinct.index(motion)]
+    return columns

@@ -94,7 +94,7 @@ def test_a_folder_that_is_no_run_is_named(tmp_path):
 
 def test_analyze_prints_what_was_found_and_where(tmp_path):
     run = make_run(tmp_path / "run")
-    result = _call("analyze", run.folder, "--points", "3", "--kmeans", "2", "--quiet")
+    result = _call("analyze", run.folder, "--points", "3", "--clustering", "kmeans", "--states", "2", "--quiet")
     assert result.exit_code == 0
     assert "PC1" in result.stdout
     assert str(run.folder / "analysis" / "rmsf.png") in result.stdout
