@@ -16,7 +16,7 @@ from cryosphere.io.star_rows import write_subset
 from cryosphere.runs.run import Run
 
 # Columns of a run that are written into files and summed up, those of every state aside.
-_LATENT_OR_MOTION = re.compile(r"z\d+|(angle|shift)\(\w+\)")
+_LATENT_OR_MOTION = re.compile(r"z\d+|mode\d+|(?!std\()\w+\(.*\)")
 
 
 @dataclass(frozen=True)
@@ -153,12 +153,14 @@ def _extra_columns(columns: RunColumns, selection: ParticleSelection) -> dict[st
 
 
 def _words(name: str) -> list[str]:
-    """``std(angle(s2))`` → ``angle``, ``s2``, ``std``; ``z1`` → ``latent``, ``1``."""
-    words = re.findall(r"\w+", name)
-    words = [*words[1:], "std"] if words[0] == "std" else words
-    return [
-        part for word in words for part in (["latent", word[1:]] if re.fullmatch(r"z\d+", word) else word.split("_"))
-    ]
+    """``std(angle(s2))`` → ``angle``, ``s2``, ``std``; ``z1`` → ``latent``, ``1``; what a motion is of is one word."""
+    inner = re.fullmatch(r"std\((.*)\)", name)
+    first, *rest = re.findall(r"\w+", inner[1] if inner else name)
+    if re.fullmatch(r"z\d+", first):
+        words = ["latent", first[1:]]
+    else:
+        words = [*first.split("_"), *(["_".join(rest)] if rest else [])]
+    return [*words, "std"] if inner else words
 
 
 def _star_column(name: str) -> str:
