@@ -18,6 +18,9 @@ from cryosphere.runs.run import Run
 # Columns of a run that are written into files and summed up, those of every state aside.
 _LATENT_OR_MOTION = re.compile(r"z\d+|mode\d+|(?!std\()\w+\(.*\)")
 
+# Left out where the summary is for people.
+_LESS_TELLING = ("screw(", "shift(", "mode")
+
 
 @dataclass(frozen=True)
 class ParticleSummary:
@@ -51,10 +54,10 @@ class ParticleSummary:
         share = 100 * self.n_chosen / self.n_particles
         of_file = "" if self.n_input_rows == self.n_particles else f" (the file has {self.n_input_rows:,})"
         lines = [f"{self.n_chosen:,} of {self.n_particles:,} particles of the run{of_file}, {share:.1f} %"]
-        if self.means:
-            width = max(map(len, [*self.means, "mean of"]))
-            lines.append(f"{'mean of':<{width}} {'chosen':>10} {'all':>10}")
-            lines += [f"{name:<{width}} {ours:>10.4g} {theirs:>10.4g}" for name, (ours, theirs) in self.means.items()]
+        shown = {name: means for name, means in self.means.items() if not name.startswith(_LESS_TELLING)}
+        width = max(map(len, [*shown, "mean of"]))
+        lines.append(f"{'mean of':<{width}} {'chosen':>10} {'all':>10}")
+        lines += [f"{name:<{width}} {ours:>10.4g} {theirs:>10.4g}" for name, (ours, theirs) in shown.items()]
         lines += [f"state {state}: {ours:,} of {theirs:,}" for state, (ours, theirs) in self.states.items()]
         return [*lines, *self.notes]
 
