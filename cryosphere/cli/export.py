@@ -177,9 +177,9 @@ def volumes(run: Path, chosen: dict, output: Path, atoms: str, overwrite: bool, 
 def particles(run: Path, output: Path, states: str | None, as_json: bool, quiet: bool, **values) -> None:
     """Chosen particles as the .star or .cs file they came in, every column and byte of a row kept.
 
-    Several ways of choosing must all hold. Columns are those of RUN (z1, std(z1), pc1, std(pc1), log_evidence,
-    effective_sample_size; after 'analyze' state, state_probability, angle(s2), std(angle(s2)), …) and of its particle
-    file (rlnClassNumber, `ctf/df1_A`). Of a .cs the passthrough fields and a .csg to import come too.
+    Several ways of choosing must all hold. Columns are those of RUN (z1, std(z1), pc1, log_evidence, angle(s2),
+    std(angle(s2)), distance("A:1-29", "B:60-90") …; after 'analyze' state, state_probability, mode1) and of its
+    particle file (rlnClassNumber, `ctf/df1_A`). Of a .cs the passthrough fields and a .csg to import come too.
 
     \b
     Example:  cryosphere export run1 particles --state 2 --min-probability 0.8 -o state2.star

@@ -156,3 +156,33 @@ def _exported(path, run, source=None):
     """Rows of the input file that a file of particles has."""
     lines = [line for line in (source or run.table.source).read_text().splitlines() if "@" in line]
     return np.array([lines.index(line) for line in path.read_text().splitlines() if "@" in line])
+
+
+def test_particles_by_the_states_and_motions_of_an_analysis(tmp_path):
+    latent = np.random.default_rng(3).normal(np.repeat([[-1.5], [1.5]], N // 2, axis=0), 0.2)
+    run = make_run(tmp_path / "run", n_particles=N, latent_dim=1, latent=latent, shared=True)
+    run.table.source.write_text(star_text(N))
+    run = attach(run, run.table.source)
+    (tmp_path / "p.csv").write_text("0.5,-999\n1.5,-999\n1.5,999\n0.5,999\n")
+    arguments = ("--clustering", "kmeans", "--states", "2", "--motion", "distance('A:1-5', 'B:2-9')", "--quiet")
+    analysed = _call("analyze", run.folder, *arguments)
+    assert analysed.exit_code == 0, analysed.output
+    stored = np.load(run.folder / "analysis" / "particles.npz")
+    motion = stored['distance("A:1-5","B:2-9")']
+    middle = float(np.median(motion))
+    for choice, expected in {
+        ("--state", "2"): stored["state"] == 2,
+        ("--polygon", tmp_path / "p.csv", "--axes", 'state, distance("A:1-5", "B:2-9")'): stored["state"] == 1,
+        ("--select", f'distance("A:1-5",  "B:2-9") > {middle!r}'): motion > middle,
+        ("--min-probability", "0.9", "--state", "1"): (stored["state"] == 1) & (stored["state_probability"] >= 0.9),
+    }.items():
+        output = tmp_path / "o.star"
+        result = _call("export", run.folder, "particles", *choice, "-o", output, "--overwrite", "--quiet", "--columns")
+        assert result.exit_code == 0, result.output
+        assert (_row_numbers(output) == np.flatnonzero(expected)).all() and 0 < expected.sum() < N
+    assert "state 2: 0 of 30" in result.stdout
+    assert "_cryosphereDistanceA_1_5_B_2_9Std #" in output.read_text()
+
+
+def _row_numbers(path):
+    return np.array([int(line.partition("@")[0][-6:]) - 1 for line in path.read_text().splitlines() if "@" in line])
