@@ -52,7 +52,7 @@ class Ensemble:
     names : sequence of MotionName
         Motions to measure.
     reference : int, "largest" or None
-        Segment (from 0) that motions of one part are seen from; None: the frame of the map.
+        Segment (from 0) that motions of one part are seen from; None: the frame of the map, as where there is only one.
     with_usual : bool
         Measure ``angle``, ``screw`` and ``shift`` of every segment but the reference, too.
 
@@ -219,8 +219,8 @@ def usual_motions(labels: Int[np.ndarray, " residue"], reference: int | None) ->
 def _reference(reference: int | str | None, labels: Int[np.ndarray, " residue"]) -> int | None:
     """Number (from 0) of the reference segment."""
     present = np.unique(labels[labels >= 0])
-    if reference is None or not len(present):
-        return None
+    if reference is None or len(present) < 2:
+        return None  # one segment is seen from the map
     if reference == "largest":
         return int(np.bincount(labels[labels >= 0]).argmax())
     if reference not in present:
