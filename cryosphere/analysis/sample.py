@@ -68,7 +68,7 @@ def sample_ensemble(run: Run, seed: int = 0) -> EnsembleSample:
         whole = len(found) // n_blocks * n_blocks
         weights += found[:whole].reshape(-1, n_blocks, found.shape[1]).sum(0)
         weights[: len(found) - whole] += found[whole:]
-    return EnsembleSample(run.grid.latent.astype(np.float64), weights / len(rows))
+    return EnsembleSample(run.grid.latent.astype(np.float64), weights / weights.sum())
 
 
 def posterior_averages(
