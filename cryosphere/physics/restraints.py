@@ -7,7 +7,6 @@ damping of Levenberg and Marquardt (Nocedal & Wright, Numerical Optimization, 20
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,7 +18,10 @@ from scipy.sparse import linalg as sparse_linalg
 _LONGEST_STEP = 1.0
 # A fit has converged when no point moves by more than this (Å).
 _SHORTEST_STEP = 1e-3
-_FIRST_DAMPING, _MOST_DAMPING = 1e-3, 1e8
+# ... or when a step lowers the sum of squares by a smaller share than this.
+_SMALLEST_GAIN = 2e-3
+# Damping in units of the tether's weight; its factors after a step that failed and one that did not.
+_FIRST_DAMPING, _MOST_DAMPING, _MORE_DAMPING, _LESS_DAMPING = 1.0, 1e9, 8.0, 0.25
 _LEAST_DISTANCE = 1e-6
 
 
@@ -111,7 +113,6 @@ def fit(
     tether: Float[np.ndarray, "point 3"],
     tether_tolerance: float,
     most_steps: int = 30,
-    watch: Callable[[Float[np.ndarray, "point 3"]], bool] | None = None,
 ) -> Float[np.ndarray, "point 3"]:
     """Move free points so that the sum of squared residuals becomes least.
 
@@ -127,8 +128,6 @@ def fit(
         Every free point is held to a place with this tolerance, Å.
     most_steps : int
         Steps tried at most.
-    watch : function, optional
-        Called with the positions after every step; True ends the fit.
 
     Returns
     -------
@@ -161,12 +160,13 @@ def fit(
             found = energy(trial, trial_values)
             if found < best:
                 break
-            damping *= 10
+            damping *= _MORE_DAMPING
         else:
             break
+        gain = (best - found) / best
         current, values, jacobian, best = trial, trial_values, trial_jacobian, found
-        damping /= 5
-        if longest < _SHORTEST_STEP or (watch is not None and watch(current)):
+        damping *= _LESS_DAMPING
+        if longest < _SHORTEST_STEP or gain < _SMALLEST_GAIN:
             break
     return current
 

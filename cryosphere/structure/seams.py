@@ -19,7 +19,7 @@ from cryosphere.records import Structure
 from cryosphere.structure.bonds import adjacency, covalent_bonds, link_bonds, ring_pairs
 
 # Å; the spread of bond lengths and of 1-3 distances (2°) in well-refined structures, rounded up.
-_BOND_TOLERANCE, _ANGLE_TOLERANCE, _RING_TOLERANCE = 0.02, 0.05, 0.05
+_BOND_TOLERANCE, _ANGLE_TOLERANCE, _STIFF_TOLERANCE = 0.02, 0.05, 0.05
 # Å³; an atom 0.03 Å out of its plane, or ω off by 4°.
 _VOLUME_TOLERANCE = 0.15
 # Å; how far atoms go from where they were decoded is told by this.
@@ -35,7 +35,7 @@ _WINDOWS = (6, 12, 24)
 # Å; no bond may be off by more when a window is enough.
 _CLOSED = 0.05
 # Rounds of finding contacts and fitting.
-_ROUNDS = 4
+_ROUNDS = 3
 CLASH_DISTANCE = 2.5
 # A bonded neighbour two links away still touches; clashes are counted beyond.
 _NEW_CLASH_MARGIN = 0.05
@@ -87,13 +87,17 @@ class SeamCloser:
         self.links = bonds[is_link]
         bonded = adjacency(bonds, len(positions))
         self.angles = _angles(bonded)
-        rings = _without(ring_pairs(structure, bonds), np.concatenate([bonds, self.angles[:, [0, 2]]]), len(positions))
+        torsions = _peptide_torsions(structure, self.links)
+        stiff = np.concatenate([ring_pairs(structure, bonds), torsions[:, [0, 3]]])
+        stiff = _without(stiff, np.concatenate([bonds, self.angles[:, [0, 2]]]), len(positions))
         self._bonds = _at_nominal(positions, bonds, _BOND_TOLERANCE)
         self._spans = _at_nominal(positions, self.angles[:, [0, 2]], _ANGLE_TOLERANCE)
-        self._rings = _at_nominal(positions, rings, _RING_TOLERANCE)
-        quadruples = np.concatenate([_centres(bonded), _peptide_torsions(structure, self.links)])
+        self._stiff = _at_nominal(positions, stiff, _STIFF_TOLERANCE)
+        centres = _centres(bonded)
+        quadruples = np.concatenate([centres, torsions])
         targets = volumes(positions, quadruples)[0]
         self._volumes = Volumes(quadruples, targets, np.full(len(targets), _VOLUME_TOLERANCE))
+        self._centres = self._volumes.take(np.arange(len(quadruples)) < len(centres))
         near = bonded + sparse.eye_array(len(positions), format="csr", dtype=np.int32)
         self._local = near.copy()
         for _ in range(_LOCAL_BONDS - 1):
@@ -134,11 +138,12 @@ class SeamCloser:
     def _fit(self, decoded: Float[np.ndarray, "atom 3"], free: Bool[np.ndarray, " atom"]) -> np.ndarray:
         """Fit free atoms, with contacts found anew after every round."""
         current = decoded
-        for number in range(_ROUNDS):
-            terms = [self._bonds, self._spans, self._rings, self._volumes]
-            if number:
-                terms.append(self._contacts(current, free))
-            current = fit(current, free, terms, decoded, _TETHER_TOLERANCE, most_steps=15)
+        always = [self._bonds, self._spans, self._stiff]
+        # A peptide that is turned over as decoded finds its way back without the term that is 0 for cis and trans.
+        current = fit(decoded, free, [*always, self._centres], decoded, _TETHER_TOLERANCE)
+        for _ in range(_ROUNDS):
+            terms = [*always, self._volumes, self._contacts(current, free)]
+            current = fit(current, free, terms, decoded, _TETHER_TOLERANCE)
         return current
 
     def _contacts(self, positions: Float[np.ndarray, "atom 3"], free: Bool[np.ndarray, " atom"]) -> Distances:
