@@ -36,8 +36,9 @@ _WINDOWS = (6, 12, 24)
 _CLOSED = 0.05
 # Rounds of finding contacts and fitting.
 _ROUNDS = 3
+# Å; heavy atoms of residues that are not bonded clash when they are nearer.
 CLASH_DISTANCE = 2.5
-# A bonded neighbour two links away still touches; clashes are counted beyond.
+# Å; pairs of the nominal structure this little farther apart are no new clashes.
 _NEW_CLASH_MARGIN = 0.05
 
 
@@ -105,11 +106,8 @@ class SeamCloser:
         linked = self._owner[self.links]
         self._residues = adjacency(np.unique(np.sort(linked, axis=1), axis=0), structure.n_residues)
         self._residues = self._residues + sparse.eye_array(structure.n_residues, format="csr", dtype=np.int32)
-        self._same_or_linked = (self._residues > 0).tocsr()
 
-    def close(
-        self, positions: Float[np.ndarray, "atom 3"]
-    ) -> tuple[Float[np.ndarray, "atom 3"], Seams]:
+    def close(self, positions: Float[np.ndarray, "atom 3"]) -> tuple[Float[np.ndarray, "atom 3"], Seams]:
         """Close the seams of one conformation.
 
         Parameters
@@ -179,11 +177,18 @@ class SeamCloser:
     def _changes(self, positions: Float[np.ndarray, "atom 3"], pairs: Int[np.ndarray, "pair 2"]) -> np.ndarray:
         return np.abs(distances(positions, pairs)[0] - distances(self._nominal, pairs)[0])
 
+    def _about(self, links: Int[np.ndarray, "link 2"]) -> Bool[np.ndarray, " angle"]:
+        """Which angles have one of these bonds as a side."""
+        n_atoms = len(self._nominal)
+        keys = links.min(1) * n_atoms + links.max(1)
+        sides = (np.sort(self.angles[:, ends], axis=1) for ends in ([0, 1], [1, 2]))
+        return np.any([np.isin(side[:, 0] * n_atoms + side[:, 1], keys) for side in sides], axis=0)
+
     def _new_clashes(self, positions: Float[np.ndarray, "atom 3"]) -> Int[np.ndarray, "pair 2"]:
-        """Pairs of atoms of residues that are not bonded nearer than 2.5 Å, but not so near in the nominal structure."""
+        """Pairs of atoms of residues not bonded to each other that are within 2.5 Å, and nominally are not."""
         pairs = cKDTree(positions).query_pairs(CLASH_DISTANCE, output_type="ndarray")
         owners = self._owner[pairs]
-        pairs = pairs[np.asarray(self._same_or_linked[owners[:, 0], owners[:, 1]]).ravel() == 0]
+        pairs = pairs[np.asarray(self._residues[owners[:, 0], owners[:, 1]]).ravel() == 0]
         return pairs[distances(self._nominal, pairs)[0] > CLASH_DISTANCE + _NEW_CLASH_MARGIN]
 
     def _describe(
@@ -193,12 +198,7 @@ class SeamCloser:
         open_links: Bool[np.ndarray, " link"],
     ) -> Seams:
         after = self._changes(closed, self.links)
-        own = self.links[open_links]
-        pairs = {tuple(pair) for pair in own.tolist()}
-        about = np.array(
-            [(a, b) in pairs or (b, a) in pairs or (b, c) in pairs or (c, b) in pairs for a, b, c in self.angles.tolist()],
-            dtype=bool,
-        )
+        about = self._about(self.links[open_links])
         turn = np.degrees(_angle(closed, self.angles[about]) - _angle(self._nominal, self.angles[about]))
         shift = np.linalg.norm(closed - decoded, axis=1)
         anchors = np.isin(self.structure.atoms.names, ("CA", "C1'", "C1*"))

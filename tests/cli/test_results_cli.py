@@ -51,7 +51,7 @@ def test_ensembles_and_volumes_of_every_choice(run, tmp_path, choice):
     text = (tmp_path / "models.cif").read_text()
     last = [line for line in text.splitlines() if line.startswith("ATOM")][-1]
     assert last.split()[-1] == str(count)
-    assert ("_cryosphere_model.population" in text) is True
+    assert ("_ihm_multi_state_modeling.population_fraction" in text) is True
 
 
 def test_trajectory_prints_its_topology_too(run, tmp_path):
