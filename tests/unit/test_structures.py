@@ -319,7 +319,10 @@ def test_names_and_populations(test_data, tmp_path):
     columns = ["state_name", "population_fraction", "population_fraction_sd"]
     found = [(row.str(0), float(row[1]), float(row[2])) for row in block.find("_ihm_multi_state_modeling.", columns)]
     assert found == [("open state", 0.25, 0.02), ("closed", 0.75, 0.03)]
-    assert [row.str(1) for row in block.find("_ihm_model_list.", ["model_id", "model_name"])] == ["open state", "closed"]
+    assert [row.str(1) for row in block.find("_ihm_model_list.", ["model_id", "model_name"])] == [
+        "open state",
+        "closed",
+    ]
     write_models(tmp_path / "m.pdb", structure, frames, what="residues", **labels)
     assert "REMARK   6 MODEL 2 NAME closed POPULATION 0.750000 SD 0.030000" in (tmp_path / "m.pdb").read_text()
     with pytest.raises(ValueError, match="2 labels"):
