@@ -134,8 +134,7 @@ def export_ensemble(
     check_output(path, overwrite=overwrite)
     atoms = AllAtoms(run) if what == "atoms" and close_seams else None
     frames = moved_positions(run, selection.latent, what) if atoms is None else atoms.at(selection.latent)
-    count = selection.n_conformations
-    frames = tqdm(frames, total=count, desc="ensemble", unit="model", disable=not show_progress)
+    frames = with_progress(frames, selection.n_conformations, show_progress)
     files = (path,)
     if suffix in WRITTEN_SUFFIXES:
         files = (path, path.with_suffix(".cif"))
@@ -152,3 +151,10 @@ def export_ensemble(
             overwrite=overwrite,
         )
     return Ensemble(files, () if atoms is None else tuple(atoms.seams))
+
+
+def with_progress(
+    frames: Iterator[Float[np.ndarray, "site 3"]], total: int, show_progress: bool
+) -> Iterator[Float[np.ndarray, "site 3"]]:
+    """The same models, counted by a bar on stderr."""
+    yield from tqdm(frames, total=total, desc="ensemble", unit="model", disable=not show_progress)

@@ -7,10 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from tqdm import tqdm
-
 from cryosphere.errors import InputError
-from cryosphere.export.ensemble import AllAtoms, moved_positions, seam_lines
+from cryosphere.export.ensemble import AllAtoms, moved_positions, seam_lines, with_progress
 from cryosphere.export.residue_colours import ColourBy, residue_colours
 from cryosphere.export.scripts import Scene, chimerax_commands, pymol_commands
 from cryosphere.export.selection import Selection
@@ -90,7 +88,7 @@ def export_scene(
         write_models(
             temporary / _MODELS,
             colours.marked(run.structure),
-            tqdm(frames, total=count, desc="ensemble", unit="model", disable=not show_progress),
+            with_progress(frames, count, show_progress),
             what=what,
             model_names=selection.names,
             populations=selection.populations,

@@ -83,7 +83,7 @@ def pymol_commands(scene: Scene) -> list[str]:
             f"color 0x{_MAP_COLOUR[1:]}, surface",
             f"set transparency, {_PYMOL_TRANSPARENCY}, surface",
         ]
-    lines += [f"load {scene.models}, models", "hide everything, models", "show cartoon, models"]
+    lines += [f"load {scene.models}, models", "dss models, 1", "hide everything, models", "show cartoon, models"]
     if scene.is_trace:
         lines.append("set cartoon_trace_atoms, 1, models")
     if scene.has_ligands:
