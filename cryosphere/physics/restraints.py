@@ -18,8 +18,6 @@ from scipy.sparse import linalg as sparse_linalg
 _LONGEST_STEP = 1.0
 # A fit has converged when no point moves by more than this (Å).
 _SHORTEST_STEP = 1e-3
-# ... or when a step lowers the sum of squares by a smaller share than this.
-_SMALLEST_GAIN = 2e-3
 # Damping in units of the tether's weight; its factors after a step that failed and one that did not.
 _FIRST_DAMPING, _MOST_DAMPING, _MORE_DAMPING, _LESS_DAMPING = 1.0, 1e9, 8.0, 0.25
 _LEAST_DISTANCE = 1e-6
@@ -112,6 +110,7 @@ def fit(
     terms: list[Distances | Volumes],
     tether: Float[np.ndarray, "point 3"],
     tether_tolerance: float,
+    least_gain: float = 1e-4,
     most_steps: int = 30,
 ) -> Float[np.ndarray, "point 3"]:
     """Move free points so that the sum of squared residuals becomes least.
@@ -126,8 +125,10 @@ def fit(
         Terms without a free point have no say.
     tether, tether_tolerance : array of shape (point, 3), float
         Every free point is held to a place with this tolerance, Å.
+    least_gain : float
+        The fit ends when a step lowers the sum of squares by a smaller share.
     most_steps : int
-        Steps tried at most.
+        Steps at most.
 
     Returns
     -------
@@ -166,7 +167,7 @@ def fit(
         gain = (best - found) / best
         current, values, jacobian, best = trial, trial_values, trial_jacobian, found
         damping *= _LESS_DAMPING
-        if longest < _SHORTEST_STEP or gain < _SMALLEST_GAIN:
+        if longest < _SHORTEST_STEP or gain < least_gain:
             break
     return current
 

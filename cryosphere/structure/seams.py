@@ -34,8 +34,10 @@ _OPEN_BOND, _OPEN_ANGLE, _OPEN_VOLUME = 0.01, 0.04, 0.15
 _WINDOWS = (6, 12, 24)
 # Å; no bond may be off by more when a window is enough.
 _CLOSED = 0.05
-# Rounds of finding contacts and fitting.
-_ROUNDS = 3
+# Rounds of finding contacts and fitting, at most; they end when no atom moves by more (Å).
+_ROUNDS, _SETTLED = 3, 0.1
+# Shares of the sum of squares by which the first fit, without contacts, and later ones may still fall when they end.
+_FIRST_GAIN, _LEAST_GAIN = 0.05, 0.01
 # Å; heavy atoms of residues that are not bonded clash when they are nearer.
 CLASH_DISTANCE = 2.5
 # Å; pairs of the nominal structure this little farther apart are no new clashes.
@@ -138,17 +140,21 @@ class SeamCloser:
         current = decoded
         always = [self._bonds, self._spans, self._stiff]
         # A peptide that is turned over as decoded finds its way back without the term that is 0 for cis and trans.
-        current = fit(decoded, free, [*always, self._centres], decoded, _TETHER_TOLERANCE)
+        current = fit(decoded, free, [*always, self._centres], decoded, _TETHER_TOLERANCE, least_gain=_FIRST_GAIN)
         for _ in range(_ROUNDS):
-            terms = [*always, self._volumes, self._contacts(current, free)]
-            current = fit(current, free, terms, decoded, _TETHER_TOLERANCE)
+            contacts = self._contacts(current, free)
+            terms = [*always, self._volumes, contacts]
+            before = current
+            current = fit(current, free, terms, decoded, _TETHER_TOLERANCE, least_gain=_LEAST_GAIN)
+            if np.abs(current - before).max() < _SETTLED:
+                break
         return current
 
     def _contacts(self, positions: Float[np.ndarray, "atom 3"], free: Bool[np.ndarray, " atom"]) -> Distances:
         """Pairs that may not come nearer: atoms more than three bonds apart that are near now."""
         pairs = cKDTree(positions).query_pairs(_CONTACT_DISTANCE + 0.5, output_type="ndarray")
         pairs = pairs[free[pairs].any(1)]
-        pairs = pairs[np.asarray(self._local[pairs[:, 0], pairs[:, 1]]).ravel() == 0]
+        pairs = pairs[~_are_linked(self._local, pairs)]
         wanted = np.minimum(distances(self._nominal, pairs)[0], _CONTACT_DISTANCE)
         return Distances(pairs, wanted, np.full(len(pairs), _CONTACT_TOLERANCE), at_least=True)
 
@@ -187,8 +193,7 @@ class SeamCloser:
     def _new_clashes(self, positions: Float[np.ndarray, "atom 3"]) -> Int[np.ndarray, "pair 2"]:
         """Pairs of atoms of residues not bonded to each other that are within 2.5 Å, and nominally are not."""
         pairs = cKDTree(positions).query_pairs(CLASH_DISTANCE, output_type="ndarray")
-        owners = self._owner[pairs]
-        pairs = pairs[np.asarray(self._residues[owners[:, 0], owners[:, 1]]).ravel() == 0]
+        pairs = pairs[~_are_linked(self._residues, self._owner[pairs])]
         return pairs[distances(self._nominal, pairs)[0] > CLASH_DISTANCE + _NEW_CLASH_MARGIN]
 
     def _describe(
@@ -214,6 +219,13 @@ class SeamCloser:
             anchor_shift=_rms(shift[anchors]),
             largest_anchor_shift=float(shift[anchors].max(initial=0.0)),
         )
+
+
+def _are_linked(graph: sparse.csr_array, pairs: Int[np.ndarray, "pair 2"]) -> Bool[np.ndarray, " pair"]:
+    """Whether a graph has an edge for each pair."""
+    if not len(pairs):
+        return np.zeros(0, dtype=bool)
+    return np.asarray(graph[pairs[:, 0], pairs[:, 1]]).ravel() > 0
 
 
 def _rms(values: np.ndarray) -> float:
