@@ -76,7 +76,7 @@ def _read(path: Path, columns: list[str], run: Run) -> pd.DataFrame:
 
 def _membership(run: Run, numbers: Int[np.ndarray, " state"]) -> Int[np.ndarray, " particle"] | None:
     path = run.layout.analysis / _PARTICLES
-    if not path.is_file() or "state" not in path.open(encoding="utf-8").readline().strip().split(","):
+    if not path.is_file() or "state" not in pd.read_csv(path, nrows=0).columns:
         return None
     frame = _read(path, ["particle", "state"], run)
     membership = np.full(len(run.posterior.index), -1)

@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 
 from cryosphere.errors import InputError, RunError
-from cryosphere.export.ensemble import AllAtoms, export_ensemble
+from cryosphere.export.ensemble import AllAtoms, export_ensemble, seam_lines
 from cryosphere.export.selection import select_kmeans, select_latents, select_path, select_states, select_traversal
 from cryosphere.export.states import export_states
 from cryosphere.export.volumes import export_volumes
 from cryosphere.io.row_files import read_rows
+from cryosphere.structure.seams import SeamCloser
 from tests.run_factory import PIXEL_SIZE, make_run
 
 STATES = "state,population,population_low,population_high,particle,z1,z2,angle(s1)\n"
@@ -34,20 +35,20 @@ def test_models_are_read_back_to_two_thousandths_by_gemmi_biotite_and_mdtraj(run
     chosen = select_traversal(run, 1, 4)
     expected = np.stack(list(AllAtoms(run).at(chosen.latent))) + run.structure.frame_shift
     for suffix in (".cif", ".pdb", ".dcd", ".xtc"):
-        export_ensemble(run, chosen, tmp_path / f"{suffix[1:]} ü" / f"models{suffix}")
-    mmcif, pdb = tmp_path / "cif ü" / "models.cif", tmp_path / "pdb ü" / "models.pdb"
+        export_ensemble(run, chosen, tmp_path / suffix[1:] / f"models{suffix}")
+    mmcif, pdb = tmp_path / "cif" / "models.cif", tmp_path / "pdb" / "models.pdb"
     found = [
         _gemmi_positions(mmcif),
         _gemmi_positions(pdb),
         biotite_pdbx.get_structure(biotite_pdbx.CIFFile.read(mmcif)).coord,
         biotite_pdb.PDBFile.read(pdb).get_structure().coord,
         10 * mdtraj.load(str(pdb)).xyz,
-        10 * mdtraj.load(str(tmp_path / "dcd ü" / "models.dcd"), top=str(pdb)).xyz,
+        10 * mdtraj.load(str(tmp_path / "dcd" / "models.dcd"), top=str(pdb)).xyz,
     ]
     for positions in found:
         assert positions.shape == expected.shape
         assert np.abs(positions - expected).max() < 0.002
-    rounded = 10 * mdtraj.load(str(tmp_path / "xtc ü" / "models.xtc"), top=str(pdb)).xyz
+    rounded = 10 * mdtraj.load(str(tmp_path / "xtc" / "models.xtc"), top=str(pdb)).xyz
     assert np.abs(rounded - expected).max() < 0.0052  # XTC keeps hundredths of Å
 
 
@@ -65,16 +66,11 @@ def test_exported_atoms_are_those_of_closed_seams_and_rigid_ones_are_not(run, tm
     assert np.abs(_gemmi_positions(tmp_path / "closed.pdb") - _gemmi_positions(tmp_path / "rigid.pdb")).max() > 0.05
 
 
-def test_seams_say_when_there_was_nothing_to_close(run):
-    assert export_lines(run, [[0.0, 0.0]], "residues") == []
-
-
-def export_lines(run, latents, what):
-    import tempfile
-    from pathlib import Path
-
-    with tempfile.TemporaryDirectory() as folder:
-        return export_ensemble(run, select_latents(run, latents), Path(folder) / "x.cif", what=what).lines()
+def test_seams_say_when_there_was_nothing_to_close(run, tmp_path):
+    chosen = select_latents(run, [[0.0, 0.0]])
+    assert export_ensemble(run, chosen, tmp_path / "ca.cif", what="residues").lines() == []
+    still = SeamCloser(run.structure).close(run.structure.atoms.positions)[1]
+    assert seam_lines([still]) == ["Seams: no bond between residues was open."]
 
 
 @pytest.mark.parametrize("name", ["path.csv", "blanks and ü.txt", "header.csv", "path.npy"])
