@@ -152,15 +152,14 @@ def test_pymol_runs_the_script_from_another_folder(run, consensus, tmp_path, col
     folder = tmp_path / "scene ü 1"
     chosen = select_traversal(run, 1, 4)
     export_scene(run, chosen, folder, consensus, colour_by)
-    check = tmp_path / "check.pml"
+    # PyMOL makes up an atom for the residue that chain A lacks.
+    atoms, space = '"models and not (chain A and resi 12)"', '{"seen": seen, "cmd": cmd}'
     found = 'cmd.count_states("models"), cmd.count_frames(), cmd.get_names(), sorted(seen)'
-    report = f'print("FOUND", {found}, flush=True)'
-    check.write_text(
-        f"@{folder / 'scene.pml'}\nmstop\npython\nseen = set()\n"
-        # PyMOL makes up an atom for the residue that chain A lacks.
-        'cmd.iterate("models and not (chain A and resi 12)", "seen.add(cmd.get_color_tuple(color))", space={"seen": seen, "cmd": cmd})\n'
-        f"{report}\npython end\nquit\n"
-    )
+    lines = [f"@{folder / 'scene.pml'}", "mstop", "python", "seen = set()"]
+    lines.append(f'cmd.iterate({atoms}, "seen.add(cmd.get_color_tuple(color))", space={space})')
+    lines += [f'print("FOUND", {found}, flush=True)', "python end", "quit"]
+    check = tmp_path / "check.pml"
+    check.write_text("\n".join(lines) + "\n")
     environment = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path)}
     done = subprocess.run(
         [program, "-cq", str(check)], cwd="/", env=environment, capture_output=True, text=True, timeout=120
