@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Float
 
 from cryosphere.export.state_weights import StateWeights
 from cryosphere.export.volumes import INDEX, density_maps, map_origin
