@@ -89,7 +89,7 @@ class Backprojection:
         rotmat, ctf, whitening
             Of the images, as a :class:`~cryosphere.records.ParticleBatch` has them.
         weights : array of shape (image, map)
-            At least 0; images without weight cost nothing here.
+            At least 0.
         """
         index, points = self._points
         kx, ky = torch.from_numpy(points / (self.box_size * self.pixel_size)).T
