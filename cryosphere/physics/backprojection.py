@@ -30,6 +30,8 @@ PADDING = 2
 _LEAST_SHARE = 1e-3
 # Over so many voxels maps end beyond the sphere that fits into the box; images know little of the corners.
 _EDGE_VOXELS = 3.0
+# Planes of a transform that are divided and inverted together: neighbours along x lie together in memory.
+_PLANES = 16
 
 
 class Backprojection:
@@ -107,8 +109,7 @@ class Backprojection:
 
         image, table = np.nonzero(weights > 0)
         owners = np.searchsorted(image, np.arange(len(weights) + 1))
-        n_each = max(1, round(len(image) / max(1, len(weights))))
-        cells = cube_cells(n_each)
+        cells = cube_cells(weights.shape[1])
         order, layers = sort_points(rotmat, self._points[1], self._reach, cells)
         given = (self.sums.reshape(-1), self.starts, rotmat, self._points[1], values, powers)
         tables = owners, table * (self.sums.shape[1] * ENTRY), weights[image, table]
@@ -121,35 +122,11 @@ class Backprojection:
             calls.append(partial(insert, part, first * cells, top, *given, *tables))
         in_threads(calls)
 
-    @cached_property
-    def _planes(self) -> tuple[Int[np.ndarray, "z y"], Int[np.ndarray, "z y"]]:
-        """For one plane of constant x, frequencies in the transform's order: where its rows start, and z² + y²."""
-        reach = self._reach
-        k = np.fft.fftfreq(2 * reach, 1 / (2 * reach)).astype(np.int64)
-        return self.starts[k[:, None] + reach + 1, k + reach + 1], k[:, None] ** 2 + k**2
-
-    def _plane(self, x: int, maps: list[int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Sums of some maps together on one plane: which of it is there, values, and shells of the box."""
-        rows, squares = self._planes
-        there = squares + x**2 < self._reach**2
-        found = sum(self.sums[number, rows[there] + x] for number in maps)
-        if x == 0:  # here the complex conjugates are entries too
-            reach = self._reach
-            k = np.fft.fftfreq(2 * reach, 1 / (2 * reach)).astype(np.int64)
-            opposite = self.starts[reach + 1 - k[:, None], reach + 1 - k][there]
-            found = found + sum(self.sums[number, opposite] for number in maps) * np.float32([1, -1, 1])
-        shells = np.rint(np.sqrt(squares[there] + x**2) / PADDING).astype(np.int64)
-        return there, found, shells
-
     def shell_power(self, maps: list[int]) -> Float[np.ndarray, " shell"]:
         """Mean of Σ q C² of some maps together in every shell of the box, on the fine grid."""
-        total, count = np.zeros(self.box_size // 2 + 1), np.zeros(self.box_size // 2 + 1)
-        for x in range(self._reach):
-            _, found, shells = self._plane(x, maps)
-            twice = 1.0 if x == 0 else 2.0
-            total += twice * np.bincount(shells, found[:, 2], len(total))
-            count += twice * np.bincount(shells, minlength=len(count))
-        return total / np.maximum(count, 1)
+        from cryosphere.physics.backprojection_numba import mean_power
+
+        return mean_power(self.sums, np.array(maps), self.starts, self._reach, self.box_size // 2 + 1)
 
     def volume(
         self, maps: list[int], prior_power: Float[np.ndarray, " shell"] | None = None
@@ -162,18 +139,19 @@ class Backprojection:
         prior_power : array of shape (box_size // 2 + 1,), optional
             1/τ of every shell, in the units of :meth:`shell_power`; none by default.
         """
+        from cryosphere.physics.backprojection_numba import divide
+
         size, reach = self.box_size, self._reach
         power = self.shell_power(maps)
         prior = np.zeros_like(power) if prior_power is None else prior_power
-        least = np.maximum(_LEAST_SHARE * power, np.finfo(np.float32).tiny)
+        bounds = np.maximum(_LEAST_SHARE * power, np.finfo(np.float32).tiny), prior.astype(np.float64)
         kept = (np.arange(size) - size // 2) % (2 * reach)
         spectrum = np.zeros((reach + 1, size, size), np.complex64)
-        for x in range(reach):
-            there, found, shells = self._plane(x, maps)
-            divisor = np.maximum(found[:, 2], least[shells]) + prior[shells]
-            plane = np.zeros((2 * reach, 2 * reach), np.complex64)
-            plane[there] = (found[:, 0] + 1j * found[:, 1]) / divisor
-            spectrum[x] = fft.ifft(fft.ifft(plane, axis=0)[kept], axis=1)[:, kept]
+        planes = np.empty((_PLANES, 2 * reach, 2 * reach), np.complex64)
+        for x in range(0, reach, _PLANES):
+            divide(x, self.sums, np.array(maps), self.starts, reach, *bounds, planes)
+            part = fft.ifft(fft.ifft(planes, axis=1)[:, kept], axis=2)[..., kept]
+            spectrum[x : min(x + _PLANES, reach)] = part[: reach - x]
         volume = np.empty((size,) * 3, np.float32)
         for z in range(size):
             volume[z] = fft.irfft(spectrum[:, z], 2 * reach, axis=0)[kept].T

@@ -48,8 +48,8 @@ def row_starts(reach):
 
 
 def cube_cells(n_tables: int) -> int:
-    """Cells along an edge of a cube."""
-    return max(4, int((_CUBE_NUMBERS / (ENTRY * n_tables)) ** (1 / 3)))
+    """Cells along an edge of a cube, at least 8."""
+    return max(8, int((_CUBE_NUMBERS / (ENTRY * n_tables)) ** (1 / 3)))
 
 
 @compiled
@@ -150,3 +150,68 @@ def insert(order, bottom, top, sums, starts, rotmat, points, values, powers, own
             _add_plane(sums, starts, *tables, plane, row, near, one - over, above, right, pair)
         if bottom <= plane + 1 < top:
             _add_plane(sums, starts, *tables, plane + 1, row, near, over, above, right, pair)
+
+
+@compiled
+@no_type_check
+def _sum_at(sums, tables, starts, reach, z, y, x):
+    """Sums of some tables together at a frequency (indices along z and y those of a transform of 2 · reach)."""
+    z = z if z < reach else z - 2 * reach
+    y = y if y < reach else y - 2 * reach
+    re, im, power = _FLOAT(0.0), _FLOAT(0.0), _FLOAT(0.0)
+    at, opposite = starts[z + reach + 1, y + reach + 1] + x, starts[reach + 1 - z, reach + 1 - y]
+    for table in tables:
+        re += sums[table, at, 0]
+        im += sums[table, at, 1]
+        power += sums[table, at, 2]
+        if x == 0:  # here complex conjugates are entries too
+            re += sums[table, opposite, 0]
+            im -= sums[table, opposite, 1]
+            power += sums[table, opposite, 2]
+    return re, im, power
+
+
+@compiled
+@no_type_check
+def _square(reach, z, y, x):
+    z = z if z < reach else z - 2 * reach
+    y = y if y < reach else y - 2 * reach
+    return z * z + y * y + x * x
+
+
+@compiled
+@no_type_check
+def mean_power(sums, tables, starts, reach, n_shells):
+    """Mean power of some tables together in shells of two entries' width, within ``reach``."""
+    total, count = np.zeros(n_shells), np.zeros(n_shells)
+    for z in range(2 * reach):
+        for y in range(2 * reach):
+            for x in range(reach):
+                square = _square(reach, z, y, x)
+                if square >= reach * reach:
+                    break
+                shell = int(0.5 * math.sqrt(square) + 0.5)
+                twice = 1.0 if x == 0 else 2.0
+                total[shell] += twice * _sum_at(sums, tables, starts, reach, z, y, x)[2]
+                count[shell] += twice
+    return total / np.maximum(count, 1.0)
+
+
+@compiled
+@no_type_check
+def divide(first, sums, tables, starts, reach, least, prior, planes):
+    """Fill planes of constant x from ``first`` on, of shape (x, 2 · reach, 2 · reach), with values over powers.
+
+    ``least`` is what a power counts at least, ``prior`` what is added to it, of every shell.
+    """
+    planes[:] = 0.0
+    for z in range(2 * reach):
+        for y in range(2 * reach):
+            for x in range(first, first + len(planes)):
+                square = _square(reach, z, y, x)
+                if square >= reach * reach:
+                    break
+                shell = int(0.5 * math.sqrt(square) + 0.5)
+                re, im, power = _sum_at(sums, tables, starts, reach, z, y, x)
+                divisor = max(power, least[shell]) + prior[shell]
+                planes[x - first, z, y] = complex(re / divisor, im / divisor)

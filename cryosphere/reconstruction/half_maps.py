@@ -29,7 +29,7 @@ _LEAST_PARTICLES = 2.0
 # Correlations beyond these are taken for them where the prior is made of them.
 _FSC_LIMITS = (1e-3, 0.9999)
 # Images and pixels that are read and inserted together, at most.
-_BATCH, _BATCH_PIXELS = 512, 8_000_000
+_BATCH, _BATCH_PIXELS = 512, 16_000_000
 # Share of the free memory that sums may take.
 _USABLE = 0.5
 
