@@ -107,15 +107,14 @@ def backproject_states(
     InputError
         Weights are not of this form, or a state has too few particles.
     RunError
-        Image stacks are missing.
+        Image stacks are missing, or memory does not hold one state.
     """
     weights = _checked_weights(run, weights, names)
     is_second = np.ones(run.table.n_particles, dtype=bool)
     is_second[half_set_rows(run.table, 1, run.config.training.seed)] = False
     _check_halves(weights, is_second, names)
     _check_stacks(run, weights)
-    n_each = 2 * Backprojection.n_bytes(run.table.box_size)
-    at_once = max(1, int(_USABLE * free_ram() / n_each))
+    at_once = _states_at_once(run)
     n_visits = sum((weights[start : start + at_once] > 0).any(0).sum() for start in range(0, len(weights), at_once))
     with tqdm(total=int(n_visits), desc="backproject", unit="image", disable=not show_progress) as bar:
         for start in range(0, len(weights), at_once):
@@ -182,6 +181,17 @@ def _check_stacks(run: Run, weights: np.ndarray) -> None:
             f"{run.folder}: maps from images need the image stacks, of which {len(missing)} are missing (first: "
             f"{missing[0]}); put them back, or export volumes without --from-images."
         )
+
+
+def _states_at_once(run: Run) -> int:
+    """States whose sums memory holds together."""
+    needed, free = 2 * Backprojection.n_bytes(run.table.box_size), free_ram()
+    if needed > free:
+        raise RunError(
+            f"{run.folder}: maps from images of {run.table.box_size} pixels need {needed / 1e9:.2g} GB of memory, "
+            f"{free / 1e9:.2g} GB are free; end other programs, or use a machine with more."
+        )
+    return max(1, int(_USABLE * free / needed))
 
 
 def _insert_images(run: Run, weights: np.ndarray, is_second: Bool[np.ndarray, " row"], bar: tqdm) -> Backprojection:

@@ -17,10 +17,12 @@ from cryosphere.export.selection import select_kmeans, select_latents
 from cryosphere.export.state_weights import StateWeights, weigh_nearest, weigh_particles
 from cryosphere.export.volumes import density_maps, map_origin
 from cryosphere.io.mrc import write_stack
+from cryosphere.physics.backprojection import Backprojection
 from cryosphere.reconstruction import half_maps
 from cryosphere.reconstruction.half_maps import backproject_states, masked_correlation, prior_power
 from cryosphere.runs.run import Run
 from cryosphere.runs.tables import save_table
+from tests.conventions import relion
 from tests.run_factory import BOX_SIZE, PIXEL_SIZE, make_run
 
 N = 400
@@ -132,9 +134,16 @@ def test_states_that_do_not_fit_into_memory_together_are_made_in_turns(made, mon
     run, _ = made
     weights = np.random.default_rng(4).random((3, N))
     together = list(backproject_states(run, weights, "abc"))
-    monkeypatch.setattr(half_maps, "free_ram", lambda: 1.0)
+    monkeypatch.setattr(half_maps, "free_ram", lambda: 5 * Backprojection.n_bytes(BOX_SIZE))
+    assert half_maps._states_at_once(run) == 1
     for one, other in zip(together, backproject_states(run, weights, "abc"), strict=True):
         assert np.abs(one.volume - other.volume).max() < 1e-4 * np.abs(one.volume).max()
+
+
+def test_too_little_memory_is_said(run, monkeypatch):
+    monkeypatch.setattr(half_maps, "free_ram", lambda: 1e5)
+    with pytest.raises(RunError, match=r"images of 24 pixels need .* GB of memory, 0\.0001 GB are free"):
+        next(backproject_states(run, np.ones((1, N)), ("all",)))
 
 
 @pytest.mark.parametrize("shared", [True, False])
@@ -213,6 +222,15 @@ def test_command_line(run, tmp_path, choice, count):
     assert (result.exit_code, result.stderr) == (0, "")
     assert len(result.stdout.splitlines()) == 4 * count + 1
     assert all((tmp_path / "maps" / name).is_file() for name in ("state_01.mrc", "index.csv"))
+
+
+def test_relion_reads_the_maps(run, tmp_path):
+    relion.require("relion_image_handler")
+    path = export_image_maps(run, weigh_particles(run, np.arange(200)), tmp_path / "maps")[0]
+    relion.run("relion_image_handler", "--i", str(path), "--o", "twice.mrc", "--multiply_constant", "2", cwd=tmp_path)
+    with mrcfile.open(path) as ours, mrcfile.open(tmp_path / "twice.mrc") as theirs:
+        assert theirs.data == pytest.approx(2 * ours.data)
+        assert theirs.voxel_size.x == pytest.approx(PIXEL_SIZE)
 
 
 @pytest.mark.parametrize(
