@@ -136,21 +136,31 @@ def ensemble(run: Path, chosen: dict, output: Path, atoms: str, rigid: bool, ove
     show_default=True,
     help="A Gaussian per residue, or all atoms at B = 60 Å².",
 )
+@click.option(
+    "--from-images", is_flag=True, help="Reconstruct each from its particles' images, with half-maps and FSC."
+)
 @_OVERWRITE
 @_QUIET
 @click.pass_obj
-def volumes(run: Path, chosen: dict, output: Path, atoms: str, overwrite: bool, quiet: bool) -> None:
+def volumes(run: Path, chosen: dict, output: Path, atoms: str, from_images: bool, overwrite: bool, quiet: bool) -> None:
     """Maps (MRC) of conformations in a folder, overlaid on the exported structures, with index.csv.
+
+    With --from-images the particle images are backprojected, each weighted with the share of its posterior that is
+    nearest to the conformation, of those chosen; --particles makes one map of all of them. FSC of half-maps, and of
+    the map with the model (--atoms), are written beside.
 
     \b
     Example:  cryosphere export run1 volumes --traversal 1 -o maps
               cryosphere export run1 volumes --latent 0.5,-1.2 --atoms all -o maps
+              cryosphere export run1 volumes --kmeans 3 --from-images -o maps
     """
+    from cryosphere.export.image_maps import export_image_maps
     from cryosphere.export.volumes import export_volumes
 
     loaded = _load(run, quiet)
     density = "atoms" if atoms == "all" else "residues"
-    for path in export_volumes(loaded, _select(loaded, chosen), output, density, overwrite, show_progress=not quiet):
+    export, what = (export_image_maps, _weigh) if from_images else (export_volumes, _select)
+    for path in export(loaded, what(loaded, chosen), output, density, overwrite, show_progress=not quiet):
         click.echo(str(path))
 
 
@@ -328,3 +338,12 @@ def _select(run, chosen: dict):
     if "traversal" in chosen:
         return selection.select_traversal(run, chosen["traversal"], chosen["n_points"])
     return selection.select_kmeans(run, chosen["kmeans"])
+
+
+def _weigh(run, chosen: dict):
+    """States, and the particles' weights in them, that the options ask for."""
+    from cryosphere.export import selection, state_weights
+
+    if "particles" in chosen:
+        return state_weights.weigh_particles(run, selection.parse_particles(chosen["particles"]))
+    return state_weights.weigh_nearest(run, _select(run, chosen))

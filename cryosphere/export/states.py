@@ -72,7 +72,7 @@ def export_states(
         The folder exists, or all-atom density is wanted of a Cα trace.
     """
     folder = Path(folder)
-    volumes = density_maps(run, selection, density)
+    volumes = density_maps(run, selection.latent, density)
     membership = nearest_conformation(run, selection) if selection.membership is None else selection.membership
     atoms = AllAtoms(run) if what == "atoms" else None
     frames = moved_positions(run, selection.latent, what) if atoms is None else atoms.at(selection.latent)

@@ -66,7 +66,7 @@ def export_volumes(
         The folder exists, or all-atom density is wanted of a Cα trace.
     """
     folder = Path(folder)
-    volumes = density_maps(run, selection, density)
+    volumes = density_maps(run, selection.latent, density)
     width = max(3, len(str(selection.n_conformations)))
     names = [f"volume_{number:0{width}d}.mrc" for number in range(1, selection.n_conformations + 1)]
     origin = map_origin(run)
@@ -78,34 +78,34 @@ def export_volumes(
     return [*(folder / name for name in names), folder / INDEX]
 
 
+def map_origin(run: Run) -> Float[np.ndarray, " 3"]:
+    """Place (x, y, z) of the first voxel in the frame of the nominal structure's file, Å."""
+    return run.structure.frame_shift - (run.table.box_size // 2) * run.table.pixel_size
+
+
 def density_maps(
-    run: Run, selection: Selection, density: Literal["residues", "atoms"]
+    run: Run, latent: Float[np.ndarray, "conformation latent"], density: Literal["residues", "atoms"]
 ) -> Iterator[Float[np.ndarray, "z y x"]]:
-    """Maps of conformations in order, as :func:`export_volumes` writes them.
+    """Maps of the conformations at latents, one by one, on the particles' grid; as :func:`export_volumes` says.
 
     Raises
     ------
     InputError
         At once, if all-atom density is wanted of a Cα trace.
     """
-    return _atom_maps(run, selection) if density == "atoms" else _residue_maps(run, selection)
+    return _atom_maps(run, latent) if density == "atoms" else _residue_maps(run, latent)
 
 
-def map_origin(run: Run) -> Float[np.ndarray, " 3"]:
-    """Place (x, y, z) of the first voxel in the frame of the nominal structure's file, Å."""
-    return run.structure.frame_shift - (run.table.box_size // 2) * run.table.pixel_size
-
-
-def _residue_maps(run: Run, selection: Selection) -> Iterator[Float[np.ndarray, "z y x"]]:
+def _residue_maps(run: Run, latents: Float[np.ndarray, "conformation latent"]) -> Iterator[np.ndarray]:
     amplitudes, sigmas = (
         torch.tensor(values, dtype=torch.float32) for values in (run.structure.amplitudes, run.structure.sigmas)
     )
-    for latent in selection.latent:
+    for latent in latents:
         points = torch.from_numpy(run.decode_sites(latent[None])[0])
         yield gaussians.volume(points, amplitudes, sigmas, run.table.box_size, run.table.pixel_size).numpy()
 
 
-def _atom_maps(run: Run, selection: Selection) -> Iterator[Float[np.ndarray, "z y x"]]:
+def _atom_maps(run: Run, latents: Float[np.ndarray, "conformation latent"]) -> Iterator[np.ndarray]:
     atoms = run.structure.atoms
     if atoms.n_atoms < _LEAST_ATOMS_PER_RESIDUE * run.n_residues:
         raise InputError(
@@ -113,11 +113,11 @@ def _atom_maps(run: Run, selection: Selection) -> Iterator[Float[np.ndarray, "z 
             "all-atom map; use --atoms residues."
         )
     scatterers = group_scatterers(atoms.elements, np.full(atoms.n_atoms, ATOM_B_FACTOR))
-    return _atom_maps_of(run, selection, scatterers)
+    return _atom_maps_of(run, latents, scatterers)
 
 
-def _atom_maps_of(run: Run, selection: Selection, scatterers) -> Iterator[Float[np.ndarray, "z y x"]]:
-    for positions in AllAtoms(run).at(selection.latent):
+def _atom_maps_of(run: Run, latents: np.ndarray, scatterers) -> Iterator[np.ndarray]:
+    for positions in AllAtoms(run).at(latents):
         points = torch.tensor(positions, dtype=torch.float32)
         yield atom_volume(points, scatterers, run.table.box_size, run.table.pixel_size).numpy()
 
