@@ -226,9 +226,9 @@ def _write_particles(
     add(modes, particles.mode)
     add([f"std({name})" for name in modes], particles.mode_std)
     columns.update(embedding)
-    write_columns(folder / STORE, columns, run.weights_hash(), result.ensemble.reference)
+    probability = states.probability.astype(np.float32)
+    write_columns(folder / STORE, columns, probability, run.weights_hash(), result.ensemble.reference)
     tables.write_particles(folder / "particles.csv", run.table, posterior, columns)
-    np.savez(folder / "states.npz", index=posterior.index, probability=states.probability.astype(np.float32))
 
 
 def _write_tables(

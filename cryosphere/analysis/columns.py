@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Shaped
+from jaxtyping import Float, Shaped
 
 from cryosphere.analysis.latent import principal_components
 from cryosphere.errors import InputError, RunError
@@ -63,18 +63,34 @@ def known_columns(run: Run) -> list[str]:
     numbers = range(1, run.latent_dim + 1)
     own = [*(f"z{i}" for i in numbers), *(f"std(z{i})" for i in numbers), *(f"pc{i}" for i in numbers)]
     stored = _stored(run)
-    return [
-        *own,
-        "effective_sample_size",
-        "log_evidence",
-        *(name for name in stored if name not in own and name != "_reference"),
-    ]
+    own += ["effective_sample_size", "log_evidence"]
+    return [*own, *(name for name in stored if name not in own and not name.startswith("_"))]
 
 
-def write_columns(path: Path, columns: dict[str, np.ndarray], weights_hash: str, reference: int | None) -> None:
-    """Store columns of an analysis, with the weights and the reference segment that they are of."""
+def state_probabilities(run: Run) -> Float[np.ndarray, "particle state"]:
+    """Posterior probability of every state of the analysis, for every particle in the order of the posterior.
+
+    Raises
+    ------
+    InputError
+        The run has no analysis.
+    """
+    stored = _stored(run)
+    if "_probability" not in stored:
+        raise InputError(f"{run.folder} has no analysis; run `cryosphere analyze {run.folder}` first.")
+    return stored["_probability"]
+
+
+def write_columns(
+    path: Path,
+    columns: dict[str, np.ndarray],
+    probability: Float[np.ndarray, "particle state"],
+    weights_hash: str,
+    reference: int | None,
+) -> None:
+    """Store columns and states of an analysis, with the weights and the reference segment that they are of."""
     tied = {"_weights": np.array(weights_hash), "_reference": np.array(-1 if reference is None else reference)}
-    np.savez(path, **tied, **columns)
+    np.savez(path, **tied, _probability=probability, **columns)
 
 
 def _stored(run: Run) -> dict[str, np.ndarray]:

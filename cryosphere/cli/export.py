@@ -145,14 +145,15 @@ def ensemble(run: Path, chosen: dict, output: Path, atoms: str, rigid: bool, ove
 def volumes(run: Path, chosen: dict, output: Path, atoms: str, from_images: bool, overwrite: bool, quiet: bool) -> None:
     """Maps (MRC) of conformations in a folder, overlaid on the exported structures, with index.csv.
 
-    With --from-images the particle images are backprojected, each weighted with the share of its posterior that is
-    nearest to the conformation, of those chosen; --particles makes one map of all of them. FSC of half-maps, and of
+    With --from-images the particle images are backprojected, each weighted with its probability of the state
+    (--states), or the share of its posterior that is nearest to the conformation, of those chosen; --particles makes
+    one map of all of them. FSC of half-maps, and of
     the map with the model (--atoms), are written beside.
 
     \b
     Example:  cryosphere export run1 volumes --traversal 1 -o maps
               cryosphere export run1 volumes --latent 0.5,-1.2 --atoms all -o maps
-              cryosphere export run1 volumes --kmeans 3 --from-images -o maps
+              cryosphere export run1 volumes --states --from-images -o maps
     """
     from cryosphere.export.image_maps import export_image_maps
     from cryosphere.export.volumes import export_volumes
@@ -346,4 +347,6 @@ def _weigh(run, chosen: dict):
 
     if "particles" in chosen:
         return state_weights.weigh_particles(run, selection.parse_particles(chosen["particles"]))
+    if "states" in chosen:
+        return state_weights.weigh_states(run)
     return state_weights.weigh_nearest(run, _select(run, chosen))

@@ -11,9 +11,10 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from cryosphere.analysis import latent as latent_space
+from cryosphere.analysis.columns import read_columns
 from cryosphere.analysis.latent import Conformers
+from cryosphere.analysis.results import read_analysis
 from cryosphere.errors import InputError
-from cryosphere.export.state_table import read_states
 from cryosphere.io.latent_files import read_latents
 from cryosphere.io.row_files import read_rows
 from cryosphere.runs.run import Run
@@ -104,12 +105,16 @@ def select_states(run: Run) -> Selection:
 
     Raises
     ------
-    RunError
-        The run has no table of states.
+    InputError
+        The run has no analysis, or not of its present weights.
     """
-    states = read_states(run)
-    names = tuple(f"state {n}: particle {p}" for n, p in zip(states.number, states.particle, strict=True))
-    return Selection(states.latent, names, states.particle, states.population, states.population_std, states.membership)
+    membership = read_columns(run, ["state"])["state"] - 1
+    table = read_analysis(run, "states")
+    names = tuple(f"state {n}: particle {p}" for n, p in zip(table["state"], table["particle"], strict=True))
+    latent = table[[f"z{number}" for number in range(1, run.latent_dim + 1)]].to_numpy(float)
+    low, high = table["population_low"].to_numpy(), table["population_high"].to_numpy()
+    shares, particles = table["population"].to_numpy(), table["particle"].to_numpy(np.int64)
+    return Selection(latent, names, particles, shares, (high - low) / 2, membership)
 
 
 def _from_conformers(run: Run, conformers: Conformers, word: str) -> Selection:

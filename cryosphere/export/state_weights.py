@@ -8,8 +8,9 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy.spatial import cKDTree
 
+from cryosphere.analysis.columns import state_probabilities
 from cryosphere.errors import InputError
-from cryosphere.export.selection import Selection, particle_rows
+from cryosphere.export.selection import Selection, particle_rows, select_states
 from cryosphere.runs.run import Run
 
 # Particles whose posteriors are looked at together, and draws from each where there are no shared nodes.
@@ -44,6 +45,18 @@ def weigh_particles(run: Run, particles: Int[np.ndarray, " n"]) -> StateWeights:
     means = run.posterior.mean[rows].astype(np.float64)
     nearest = ((means - means.mean(0)) ** 2).sum(1).argmin()
     return StateWeights(weights, (f"{len(rows)} particles",), means[nearest][None])
+
+
+def weigh_states(run: Run) -> StateWeights:
+    """The states of the analysis, weighted with every particle's posterior probability of them.
+
+    Raises
+    ------
+    InputError
+        The run has no analysis, or not of its present weights.
+    """
+    states = select_states(run)
+    return StateWeights(state_probabilities(run).T.astype(np.float64), states.names, states.latent)
 
 
 def weigh_nearest(run: Run, selection: Selection) -> StateWeights:

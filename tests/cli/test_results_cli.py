@@ -146,7 +146,7 @@ def test_one_way_of_choosing_is_needed(run, tmp_path, choice):
         (("ensemble", "--kmeans", "2", "-o", "x.docx"), ".docx"),
         (("coordinates", "-o", "x.csv"), ".npy"),
         (("ensemble", "--path", "absent.csv", "-o", "x.cif"), "absent.csv: no such file"),
-        (("ensemble", "--states", "-o", "x.cif"), "states.csv does not exist"),
+        (("ensemble", "--states", "-o", "x.cif"), "has no analysis; run `cryosphere analyze"),
         (("states", "--kmeans", "99", "-o", "x"), "k-means with 99 clusters"),
         (("chimerax", "--kmeans", "2", "--color", "plddt", "-o", "x"), "has no pLDDT"),
         (("chimerax", "--kmeans", "2", "--map", "absent.mrc", "-o", "x"), "absent.mrc"),

@@ -8,16 +8,16 @@ import mrcfile
 import numpy as np
 import pytest
 
-from cryosphere.errors import InputError, RunError
+from cryosphere.analysis.analyze import analyze
+from cryosphere.errors import InputError
 from cryosphere.export.ensemble import AllAtoms, export_ensemble, seam_lines
 from cryosphere.export.selection import select_kmeans, select_latents, select_path, select_states, select_traversal
+from cryosphere.export.state_weights import weigh_states
 from cryosphere.export.states import export_states
 from cryosphere.export.volumes import export_volumes
 from cryosphere.io.row_files import read_rows
 from cryosphere.structure.seams import SeamCloser
 from tests.run_factory import PIXEL_SIZE, make_run
-
-STATES = "state,population,population_low,population_high,particle,z1,z2,angle(s1)\n"
 
 
 @pytest.fixture(scope="module")
@@ -136,47 +136,35 @@ def test_bad_arrays_are_refused(run, tmp_path, array, words):
         select_path(run, tmp_path / "absent.csv")
 
 
-def _write_states(run, rows, particles=None):
-    run.layout.analysis.mkdir(exist_ok=True)
-    (run.layout.analysis / "states.csv").write_text(STATES + "".join(f"{row}\n" for row in rows))
-    table = run.layout.analysis / "particles.csv"
-    table.unlink(missing_ok=True)
-    if particles is not None:
-        table.write_text("particle,z1,state\n" + "".join(f"{i},0,{state}\n" for i, state in enumerate(particles)))
-
-
 def test_states_of_the_analysis_with_populations_in_the_files(tmp_path):
     run = make_run(tmp_path / "run", shared=True)
-    state = np.where(np.arange(60) % 3 == 0, 1, 2)
-    _write_states(run, ["1,0.3,0.28,0.34,7,0.5,-0.25,12.5", "2,0.7,0.66,0.72,11,-1,0.125,3"], state)
+    analysis = analyze(run, clustering="kmeans", n_states=2)
     selection = select_states(run)
-    assert selection.names == ("state 1: particle 7", "state 2: particle 11")
-    assert selection.latent.tolist() == [[0.5, -0.25], [-1.0, 0.125]]
-    assert selection.population_stds == pytest.approx([0.03, 0.03])
+    found = analysis.states
+    particles = run.posterior.index[found.particles]
+    assert selection.names == tuple(f"state {i}: particle {p}" for i, p in enumerate(particles, start=1))
+    assert selection.latent == pytest.approx(found.latent, rel=1e-5)
+    assert selection.population_stds == pytest.approx((found.populations.high - found.populations.low) / 2, rel=1e-3)
     written = export_states(run, selection, tmp_path / "out")
-    assert written.n_particles == (20, 40)
-    assert (read_rows(tmp_path / "out" / "state_01" / "particles.txt", "") == np.arange(0, 60, 3)).all()
+    assert written.n_particles == tuple(np.bincount(found.membership))
+    rows = np.flatnonzero(found.membership == 0)
+    assert (read_rows(tmp_path / "out" / "state_01" / "particles.txt", "") == rows).all()
     block = gemmi.cif.read(str(tmp_path / "out" / "state_02" / "model.cif")).sole_block()
     columns = ["state_name", "population_fraction", "population_fraction_sd"]
     (row,) = block.find("_ihm_multi_state_modeling.", columns)
-    assert (row.str(0), float(row[1]), float(row[2])) == ("state 2: particle 11", 0.7, 0.03)
+    assert row.str(0) == selection.names[1]
+    assert float(row[1]) == pytest.approx(found.populations.share[1], abs=1e-4)
+    assert float(row[2]) == pytest.approx(selection.population_stds[1], abs=1e-4)
+    weights = weigh_states(run)
+    assert weights.weights == pytest.approx(found.probability.T, abs=1e-6)
+    assert weights.names == selection.names
 
 
-@pytest.mark.parametrize(
-    ("rows", "words"),
-    [
-        (None, "does not exist"),
-        ([], "is empty"),
-        (["1,0.3,0.28,0.34,7,0.5,x,1"], "cannot be read as a table"),
-        (["1,0.3,0.28,,7,0.5,1,1"], "cells that are no numbers"),
-    ],
-)
-def test_a_bad_table_of_states_is_one_sentence(tmp_path, rows, words):
+def test_states_without_an_analysis_are_one_sentence(tmp_path):
     run = make_run(tmp_path / "run")
-    if rows is not None:
-        _write_states(run, rows)
-    with pytest.raises(RunError, match=words):
-        select_states(run)
+    for choose in (select_states, weigh_states):
+        with pytest.raises(InputError, match="has no analysis; run `cryosphere analyze"):
+            choose(run)
 
 
 def test_a_folder_per_state_has_what_the_single_exports_have(run, tmp_path):

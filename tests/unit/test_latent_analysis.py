@@ -116,7 +116,7 @@ def test_analysis_writes_every_table_and_picture(analysed):
     pictures = {"latent.png", "rmsf.png", "segments.png", "motions.png", "training.png"}
     pictures |= {"states.png", "landscape.png"}
     tables = {"particles.csv", "pca.csv", "rmsf.csv", "segments.csv", "traversal_pc1.csv"}
-    tables |= {"motions.csv", "states.csv", "path.csv", "particles.npz", "states.npz", "landscape.npz"}
+    tables |= {"motions.csv", "states.csv", "path.csv", "particles.npz", "landscape.npz"}
     wanted = pictures | tables | {"traversal_pc1.cif", "states.cif", "path.cif"}
     optional = ("traversal_pc2", "traversal_pc3", "path")  # a path only where draws are joined
     assert {name for name in wanted if not name.startswith(optional)} == {
