@@ -11,6 +11,7 @@ from jaxtyping import Float, Int
 from scipy import ndimage
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import dijkstra
+from scipy.spatial import cKDTree
 
 from cryosphere.analysis.flooding import flood
 from cryosphere.analysis.sample import weighted_percentiles
@@ -21,6 +22,8 @@ _GAS_CONSTANT = 8.314462618e-3
 _BINS = {1: 120, 2: 60}
 # Width of the smoothing in bins, and how far the map goes beyond the conformations, in widths of the smoothing.
 _SMOOTHING, _MARGIN = 1.5, 3.0
+# Neighbours that the smoothing of a conformation reaches to.
+_NEIGHBOURS = 3
 # Percentiles of the motions that the map reaches to; a bin must hold this share of what a mean one does.
 _REACH = (0.1, 99.9)
 _LEAST_DENSITY = 1e-3
@@ -107,8 +110,8 @@ def free_energy(
 ) -> Landscape:
     """Free energy −ln p (kT) of weighted conformations over one or two of their motions.
 
-    The density is a histogram, smoothed with a normal distribution of 1.5 bins' width; its error is the standard
-    deviation over resampled lots of particles. Basins are what drains to a minimum that lies 1 kT or more below the
+    The density is a histogram, smoothed with a normal distribution of 1.5 bins' width, or up to 6 where conformations
+    are sparse; its error is the standard deviation over resampled lots of particles. Basins are what drains to a minimum that lies 1 kT or more below the
     lowest pass out of it.
 
     Parameters
@@ -127,10 +130,16 @@ def free_energy(
     inside = np.all([(e[0] <= v) & (v < e[-1]) for e, v in zip(edges, values.T, strict=True)], axis=0)
     values, block_weights = values[inside], block_weights[:, inside]
     shape = (n_bins,) * values.shape[1]
-    index = np.stack([np.searchsorted(e, v, side="right") - 1 for e, v in zip(edges, values.T, strict=True)])
-    flat = np.ravel_multi_index(index, shape)
-    counts = np.stack([np.bincount(flat, weights, minlength=n_bins ** len(shape)) for weights in block_weights])
-    densities = _smoothed(np.concatenate([counts.sum(0, keepdims=True), resamples @ counts]).reshape(-1, *shape))
+    width = np.array([e[1] - e[0] for e in edges])
+    places = (values - np.array([e[0] for e in edges])) / width
+    flat = np.ravel_multi_index(tuple(places.astype(int).T), shape)
+    densities = np.zeros((len(resamples) + 1, *shape))
+    smoothing = _widths(places)
+    for sigma in np.unique(smoothing):
+        own = smoothing == sigma
+        counts = np.stack([np.bincount(flat[own], part[own], minlength=n_bins ** len(shape)) for part in block_weights])
+        maps = np.concatenate([counts.sum(0, keepdims=True), resamples @ counts]).reshape(-1, *shape)
+        densities += ndimage.gaussian_filter(maps, (0, *(sigma,) * len(shape)), mode="constant")
     density, resampled = densities[0], densities[1:]
     thin = density < _LEAST_DENSITY / density.size
     with np.errstate(divide="ignore"):
@@ -151,8 +160,11 @@ def _edges(ends: Float[np.ndarray, " 2"], n_bins: int) -> Float[np.ndarray, " ed
     return np.linspace(low - margin, high + margin, n_bins + 1)
 
 
-def _smoothed(densities: np.ndarray) -> np.ndarray:
-    return ndimage.gaussian_filter(densities, (0, *(_SMOOTHING,) * (densities.ndim - 1)), mode="constant")
+def _widths(places: Float[np.ndarray, "conformation motion"]) -> Float[np.ndarray, " conformation"]:
+    """Width of the smoothing of each conformation (bins): wider where its neighbours are farther away than bins are."""
+    count = min(_NEIGHBOURS, len(places))
+    apart = cKDTree(places).query(places, k=count)[0].reshape(len(places), -1)[:, -1]
+    return np.select([apart > factor * _SMOOTHING for factor in (2, 1)], [4 * _SMOOTHING, 2 * _SMOOTHING], _SMOOTHING)
 
 
 def find_basins(energy: np.ndarray, least_depth: float = _LEAST_DEPTH) -> tuple[np.ndarray, list[tuple[int, ...]]]:

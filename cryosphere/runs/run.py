@@ -209,7 +209,7 @@ class Run:
         return quat, torch.cat([translation.cpu() for _, translation in pairs]).numpy()
 
     def _chunks(self, latent: Float[np.ndarray, "conformation latent"]) -> Iterator[torch.Tensor]:
-        tensor = torch.as_tensor(np.asarray(latent), dtype=torch.float32)
+        tensor = torch.from_numpy(np.array(latent, dtype=np.float32))
         if tensor.ndim != 2 or tensor.shape[1] != self.latent_dim:
             raise RunError(f"latents: expected an array of shape (n, {self.latent_dim}), found {tuple(tensor.shape)}.")
         for start in range(0, len(tensor), _CHUNK):

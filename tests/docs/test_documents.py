@@ -63,6 +63,27 @@ def test_the_python_example_of_the_selections_runs(tmp_path):
     assert (tmp_path / "surest.star").exists()
 
 
+def test_the_notebook_of_the_results_runs(tmp_path):
+    """On a small run of random weights, whose states k-means makes; what it shows is of a trained one."""
+    text = (ROOT / "tutorials" / "results.ipynb").read_text()
+    made_up = "overwrite=True, clustering='kmeans', n_states=2)"
+    shortened = text.replace("overwrite=True)", made_up, 1)
+    shortened = shortened.replace("A:30-59", "A:1-9").replace("A:120-150", "B:1-9").replace("=0.8", "=0.4")
+    assert shortened.count("kmeans") > text.count("kmeans")
+    (tmp_path / "results.ipynb").write_text(shortened)
+    run = make_run(tmp_path / "run1", n_particles=N, shared=True)
+    run.table.source.write_text(star_text(N))
+    attach(run, run.table.source)
+    code = (
+        "import nbformat; from nbclient import NotebookClient; "
+        "notebook = nbformat.read('results.ipynb', 4); NotebookClient(notebook, timeout=600).execute()"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert (tmp_path / "state.star").exists() and (tmp_path / "states.cif").exists()
+
+
 @pytest.mark.parametrize(
     "document",
     [
