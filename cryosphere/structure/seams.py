@@ -22,8 +22,9 @@ from cryosphere.structure.bonds import adjacency, covalent_bonds, link_bonds, ri
 _BOND_TOLERANCE, _ANGLE_TOLERANCE, _STIFF_TOLERANCE = 0.02, 0.05, 0.05
 # Å³; an atom 0.03 Å out of its plane, or ω off by 4°.
 _VOLUME_TOLERANCE = 0.15
-# Å; how far atoms go from where they were decoded is told by this.
-_TETHER_TOLERANCE = 1.0
+# Å; how far atoms may go from where they were decoded. At half of it angles give way (8° instead of 2° at the ends of
+# the latents of simulated two-hinge images), at twice this the fit takes twice as long.
+_TETHER_TOLERANCE = 2.0
 # Å; atoms more than three bonds apart come no nearer than this, unless they do in the nominal structure.
 _CONTACT_DISTANCE, _CONTACT_TOLERANCE = 2.8, 0.1
 # Bonds apart up to which the chain's geometry, not contacts, says how near atoms are.
