@@ -44,7 +44,11 @@ def chimerax_commands(scene: Scene) -> list[str]:
         ]
     number = 1 if scene.map is None else 2
     palette = ":".join(f"{value:g},{colour}" for value, colour in scene.colours.palette())
-    lines += [f"open {scene.models}", *_drawn(f"#{number}", scene), f"color bfactor #{number} palette {palette}"]
+    lines += [
+        f"open {scene.models} coordsets false",
+        *_drawn(f"#{number}", scene),
+        f"color bfactor #{number} palette {palette}",
+    ]
     if scene.n_models > 1:
         movie = f"#{number + 1}"
         lines += [
@@ -59,7 +63,7 @@ def chimerax_commands(scene: Scene) -> list[str]:
 
 
 def _drawn(model: str, scene: Scene) -> list[str]:
-    """Cartoon, and atoms of ligands; a trace as thick sticks between its atoms, since it has no peptide planes."""
+    """Cartoon, and atoms of ligands; of a trace, which has no peptide planes, its atoms as spheres."""
     if scene.is_trace:
         return [f"show {model} atoms", f"style {model} sphere"]
     lines = [f"hide {model} atoms", f"cartoon {model}"]

@@ -22,8 +22,9 @@ from cryosphere.structure.bonds import adjacency, covalent_bonds, link_bonds, ri
 _BOND_TOLERANCE, _ANGLE_TOLERANCE, _STIFF_TOLERANCE = 0.02, 0.05, 0.05
 # Å³; an atom 0.03 Å out of its plane, or ω off by 4°.
 _VOLUME_TOLERANCE = 0.15
-# Å; how far atoms go from where they were decoded is told by this.
-_TETHER_TOLERANCE = 1.0
+# Å; how far atoms may go from where they were decoded. At half of it angles give way (8° instead of 2° at the ends of
+# the latents of simulated two-hinge images), at twice this the fit takes twice as long.
+_TETHER_TOLERANCE = 2.0
 # Å; atoms more than three bonds apart come no nearer than this, unless they do in the nominal structure.
 _CONTACT_DISTANCE, _CONTACT_TOLERANCE = 2.8, 0.1
 # Bonds apart up to which the chain's geometry, not contacts, says how near atoms are.
@@ -32,8 +33,8 @@ _LOCAL_BONDS = 3
 _OPEN_BOND, _OPEN_ANGLE, _OPEN_VOLUME = 0.01, 0.04, 0.15
 # Residues on each side of an open seam that may move; more where these were not enough.
 _WINDOWS = (6, 12, 24)
-# Å; no bond may be off by more when a window is enough.
-_CLOSED = 0.05
+# Å; no bond and no 1-3 distance (10°) may be off by more when a window is enough.
+_CLOSED_BOND, _CLOSED_ANGLE = 0.05, 0.2
 # Rounds of finding contacts and fitting, at most; they end when no atom moves by more (Å).
 _ROUNDS, _SETTLED = 3, 0.1
 # Shares of the sum of squares by which the first fit, without contacts, and later ones may still fall when they end.
@@ -51,7 +52,7 @@ class Seams:
     Attributes
     ----------
     n_open : int
-        Bonds between residues that were open: themselves or an angle or plane about them off.
+        Bonds between residues that were open: off themselves, or by an angle or a plane about them.
     bond_change_before, bond_change : float
         Largest change of the length of a bond between residues from the nominal structure's, Å, as decoded and after.
     bond_change_rms : float
@@ -64,6 +65,7 @@ class Seams:
     anchor_shift : float
         Root mean square distance of the anchors (Cα) of all residues from where they were decoded, Å.
     largest_anchor_shift : float
+        Largest of these distances, Å.
     """
 
     n_open: int
@@ -131,11 +133,20 @@ class SeamCloser:
         if seeds.any():
             for window in _WINDOWS:
                 closed = self._fit(decoded, self._within(seeds, window)[self._owner])
-                if self._changes(closed, self.links).max(initial=0.0) < _CLOSED:
+                if self._is_closed(closed):
                     break
         return closed, self._describe(decoded, closed, open_links)
 
-    def _fit(self, decoded: Float[np.ndarray, "atom 3"], free: Bool[np.ndarray, " atom"]) -> np.ndarray:
+    def _is_closed(self, positions: Float[np.ndarray, "atom 3"]) -> bool:
+        """Whether bonds and angles between residues are good, and no atoms clash that did not."""
+        bent = np.abs(distances(positions, self._spans.points)[0] - self._spans.targets)
+        stretched = self._changes(positions, self.links)
+        is_good = stretched.max(initial=0.0) < _CLOSED_BOND and bent.max(initial=0.0) < _CLOSED_ANGLE
+        return is_good and not len(self._new_clashes(positions))
+
+    def _fit(
+        self, decoded: Float[np.ndarray, "atom 3"], free: Bool[np.ndarray, " atom"]
+    ) -> Float[np.ndarray, "atom 3"]:
         """Fit free atoms, with contacts found anew after every round."""
         current = decoded
         always = [self._bonds, self._spans, self._stiff]
@@ -206,7 +217,8 @@ class SeamCloser:
         about = self._about(self.links[open_links])
         turn = np.degrees(_angle(closed, self.angles[about]) - _angle(self._nominal, self.angles[about]))
         shift = np.linalg.norm(closed - decoded, axis=1)
-        anchors = np.isin(self.structure.atoms.names, ("CA", "C1'", "C1*"))
+        is_polymer = self._owner < self.structure.n_polymer_residues
+        anchors = is_polymer & np.isin(self.structure.atoms.names, ("CA", "C1'", "C1*"))
         return Seams(
             n_open=int(open_links.sum()),
             bond_change_before=float(self._changes(decoded, self.links).max(initial=0.0)),

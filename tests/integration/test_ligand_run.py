@@ -49,7 +49,7 @@ def test_a_ligand_goes_all_the_way(structure, tmp_path):
     np.testing.assert_allclose(nominal.residue_positions, truth[0], atol=2e-3)
     values = configuration(folder, segments={"method": "contacts"}, training={"epochs": 1})
     run = train(parse_config(values, tmp_path), tmp_path / "run", show_progress=False)
-    paths = export_ensemble(run, select_traversal(run, 1, 3), tmp_path / "m.cif")
+    paths = export_ensemble(run, select_traversal(run, 1, 3), tmp_path / "m.cif").files
     parsed = gemmi.read_structure(str(paths[0]))
     for model in parsed:
         atoms = sorted(model["L"][0], key=lambda atom: int(atom.name[1:]))

@@ -26,7 +26,7 @@ MODEL = r"#\d+"
 # show, style, cartoon, color bfactor (= color byattribute bfactor), morph, view, coordset.
 GRAMMAR = [
     r"# [^;]*",
-    r"open [\w.]+",
+    r"open [\w.]+( coordsets false)?",
     rf"volume {MODEL} style surface level {NUMBER} color {COLOUR} step \d+",
     rf"(hide|show) {MODEL}( & ligand)? atoms",
     rf"show {MODEL} & ligand atoms",
