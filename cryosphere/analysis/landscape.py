@@ -111,8 +111,8 @@ def free_energy(
     """Free energy −ln p (kT) of weighted conformations over one or two of their motions.
 
     The density is a histogram, smoothed with a normal distribution of 1.5 bins' width, or up to 6 where conformations
-    are sparse; its error is the standard deviation over resampled lots of particles. Basins are what drains to a minimum that lies 1 kT or more below the
-    lowest pass out of it.
+    are sparse; its error is the standard deviation over resampled lots of particles. Basins are what drains to a
+    minimum that lies 1 kT or more below the lowest pass out of it.
 
     Parameters
     ----------
