@@ -158,7 +158,7 @@ class Contents:
         columns = [f"z{i}" for i in range(1, self.run.latent_dim + 1)]
         if not set(columns) <= set(frame):
             return None
-        latent = frame[columns].to_numpy(float)
+        latent = frame[columns].to_numpy(float, copy=True)  # pandas gives a read-only view
         return latent if np.isfinite(latent).all() else None
 
     def _membership(self, column: str, states: pd.Series) -> Int[np.ndarray, " particle"] | None:

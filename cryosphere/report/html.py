@@ -33,7 +33,7 @@ class Section:
     body: Markup
 
 
-def tag(name: str, *content: Any, **attributes: Any) -> Markup:
+def tag(name: str, /, *content: Any, **attributes: Any) -> Markup:
     """An element; content and attributes are escaped unless they are Markup already.
 
     Underscores in attribute names become hyphens (``class_`` is ``class``); None leaves an attribute out, True gives
