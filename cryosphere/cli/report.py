@@ -15,9 +15,9 @@ import click
 def command(run: Path, output: Path | None, overwrite: bool, quiet: bool) -> None:
     """Write one HTML page about RUN, to read in any browser, print and send: nothing is loaded from the network.
 
-    What went in, the check's findings, training, segments, the structure in 3-D and how it moves, latent space, motions,
-    states, geometry, the model beside averaged particles, and how to cite and repeat it. Posterior and analysis are
-    computed first where the run has none. Averages of particles need the image stacks.
+    What went in, the check's findings, training, segments, the structure in 3-D and how it moves, latent space,
+    motions, states, geometry, the model beside averaged particles, and how to cite and repeat it. Posterior and
+    analysis are computed first where the run has none. Averages of particles need the image stacks.
 
     \b
     Example:  cryosphere report run1

@@ -16,7 +16,7 @@ from cryosphere.report.html import joined, number, tag
 
 # In user units; the page scales them.
 _WIDTH, _HEIGHT = 480.0, 300.0
-_LEFT, _RIGHT, _TOP, _BOTTOM = 56.0, 14.0, 14.0, 46.0
+_LEFT, _RIGHT, _TOP, _BOTTOM = 64.0, 14.0, 14.0, 46.0
 _MOST_BINS = 90
 
 
@@ -79,18 +79,11 @@ class Axes:
         pieces.append(tag("line", x1=left, x2=right, y1=bottom, y2=bottom, class_="axis"))
         middle = (left + right) / 2
         pieces.append(tag("text", self.x_label, x=middle, y=self.height - 8, text_anchor="middle", class_="label"))
-        turned = f"rotate(-90 14 {(top + bottom) / 2:.1f})"
-        pieces.append(
-            tag(
-                "text",
-                self.y_label,
-                x=14,
-                y=f"{(top + bottom) / 2:.1f}",
-                text_anchor="middle",
-                transform=turned,
-                class_="label",
-            )
-        )
+        middle = f"{(top + bottom) / 2:.1f}"
+        turned = {"transform": f"rotate(-90 12 {middle})", "text_anchor": "middle", "class_": "label"}
+        pieces.append(tag("text", self.y_label, x=12, y=middle, **turned))
+        if not self.grid:
+            pieces.append(tag("line", x1=left, x2=left, y1=top, y2=bottom, class_="axis"))
         return joined(pieces)
 
 
@@ -169,7 +162,12 @@ def histogram(
         for i in np.flatnonzero(counts[group]):
             left, right = float(axes.x(edges[i])), float(axes.x(edges[i + 1]))
             top, bottom = float(axes.y(below[group + 1, i])), float(axes.y(below[group, i]))
-            place = {"x": f"{left:.1f}", "y": f"{top:.2f}", "width": f"{right - left:.2f}", "height": f"{bottom - top:.2f}"}
+            place = {
+                "x": f"{left:.1f}",
+                "y": f"{top:.2f}",
+                "width": f"{right - left:.2f}",
+                "height": f"{bottom - top:.2f}",
+            }
             bars.append(tag("rect", **place, fill=colours[group], class_="bar"))
     return axes.drawing(label, *bars)
 
@@ -187,9 +185,7 @@ def density(
     n_bins = int(np.clip(2.0 * len(points) ** (1 / 3), 16, 160))
     edges = [np.linspace(*padded(points[:, axis], 0.02), n_bins + 1) for axis in (0, 1)]
     member = np.zeros(len(points), dtype=int) if membership is None else membership
-    counts = np.stack(
-        [np.histogram2d(*points[member == group].T, bins=edges)[0] for group in range(len(colours))]
-    )
+    counts = np.stack([np.histogram2d(*points[member == group].T, bins=edges)[0] for group in range(len(colours))])
     total = counts.sum(0)
     rgba = np.zeros((n_bins, n_bins, 4), dtype=np.uint8)
     rgba[..., :3] = np.array([_rgb(colour) for colour in colours])[counts.argmax(0)]
@@ -211,7 +207,9 @@ def density(
     for x, y, text in marks:
         place = float(axes.x(x)), float(axes.y(y))
         dots.append(tag("circle", cx=f"{place[0]:.1f}", cy=f"{place[1]:.1f}", r="8", class_="mark"))
-        dots.append(tag("text", text, x=f"{place[0]:.1f}", y=f"{place[1] + 4:.1f}", text_anchor="middle", class_="mark"))
+        dots.append(
+            tag("text", text, x=f"{place[0]:.1f}", y=f"{place[1] + 4:.1f}", text_anchor="middle", class_="mark")
+        )
     return axes.drawing(label, picture, *dots)
 
 
@@ -221,13 +219,14 @@ def bars(
     low: Float[np.ndarray, " bar"] | None,
     high: Float[np.ndarray, " bar"] | None,
     colours: Sequence[str],
+    x_label: str,
     y_label: str,
     label: str,
 ) -> Markup:
     """Upright bars from 0 with error bars."""
     top = 1.08 * float(np.nanmax(values if high is None else high)) or 1.0
     places = [(i, name) for i, name in enumerate(names)]
-    axes = Axes((-0.6, len(names) - 0.4), (0.0, top), "", y_label, x_ticks=places)
+    axes = Axes((-0.6, len(names) - 0.4), (0.0, top), x_label, y_label, x_ticks=places)
     width = min(56.0, 0.66 * float(axes.x(1) - axes.x(0)))
     pieces = []
     for i, value in enumerate(values):

@@ -52,6 +52,11 @@ class States:
     are_clusters: bool
 
     @property
+    def word(self) -> str:
+        """What one of them is called."""
+        return "cluster" if self.are_clusters else "state"
+
+    @property
     def colours(self) -> list[str]:
         """One colour per state."""
         return [state_colour(i) for i in range(len(self.names))]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,14 +12,17 @@ import pandas as pd
 from markupsafe import Markup, escape
 
 _EMPTY_ELEMENTS = {"img", "input", "br", "meta", "rect", "line", "path", "circle", "image", "polyline", "stop"}
-_THIN_SPACE = "\N{THIN SPACE}"
+MINUS = "\N{MINUS SIGN}"
+_RANGE = re.compile(r"(:\w+)-(\w+)")
+# Characters from which a text in a table may be broken into lines.
+_LONG = 24
 # Words of column names in tables as people write them.
 _WORDS = {
     "angstrom": "(Å)",
     "deg": "(°)",
     "kt": "(kT)",
     "rmsf": "RMSF",
-    "residues": "residues",
+    "n": "number of",
     "percent": "(%)",
     "std": "std",
 }
@@ -93,7 +97,12 @@ def bullets(items: Iterable[Any]) -> Markup:
     return tag("ul", *(tag("li", with_code(item)) for item in items))
 
 
-def table(frame: pd.DataFrame, caption: str, swatches: Sequence[str] | None = None) -> Markup:
+def table(
+    frame: pd.DataFrame,
+    caption: str,
+    swatches: Sequence[str] | None = None,
+    decimals: Mapping[str, int] | None = None,
+) -> Markup:
     """A table that scrolls by itself where the page is narrow.
 
     Parameters
@@ -103,24 +112,24 @@ def table(frame: pd.DataFrame, caption: str, swatches: Sequence[str] | None = No
     caption : str
     swatches : sequence of str, optional
         A colour for every row, shown in its first cell.
+    decimals : mapping, optional
+        Digits after the point of some columns; others have three significant digits.
     """
-    numeric = [pd.api.types.is_numeric_dtype(frame[column]) for column in frame]
-    head = tag(
-        "tr",
-        *(tag("th", heading(c), scope="col", class_="number" if n else None) for c, n in zip(frame, numeric, strict=True)),
-    )
+    numeric = {column: pd.api.types.is_numeric_dtype(frame[column]) for column in frame}
+    aligned = {column: "number" if is_number else None for column, is_number in numeric.items()}
+    head = tag("tr", *(tag("th", heading(column), scope="col", class_=aligned[column]) for column in frame))
     rows = []
-    for place, (_, row) in enumerate(frame.iterrows()):
+    for place, row in enumerate(zip(*(frame[column].tolist() for column in frame), strict=True)):
         cells = []
-        for column, is_number in zip(frame, numeric, strict=True):
-            value = row[column]
-            content = value if isinstance(value, Markup) else cell(value)
-            if swatches is not None and not cells:
-                content = joined([swatch(swatches[place]), " ", content])
-            cells.append(tag("td", content, class_="number" if is_number else "words" if _is_long(value) else None))
+        for column, value in zip(frame, row, strict=True):
+            text = cell(value, (decimals or {}).get(column))
+            kind = "words" if len(text) > _LONG else aligned[column]
+            mark = swatch(swatches[place]) if swatches is not None and not cells else None
+            cells.append(tag("td", mark, text, class_=kind))
         rows.append(tag("tr", *cells))
-    whole = tag("table", tag("caption", caption), tag("thead", head), tag("tbody", *rows))
-    return tag("div", whole, class_="scroll", tabindex="0", role="region", aria_label=caption)
+    whole = tag("table", tag("thead", head), tag("tbody", *rows), aria_label=caption)
+    scrolling = tag("div", whole, class_="scroll", role="region", aria_label=f"{caption} (table)")
+    return tag("figure", tag("figcaption", caption), scrolling, class_="table")
 
 
 def swatch(colour: str) -> Markup:
@@ -139,15 +148,21 @@ def heading(column: Any) -> str:
     return " ".join(_WORDS.get(word, word) for word in str(column).split("_"))
 
 
-def cell(value: Any) -> str:
-    """A value in a table: three significant digits or more, nothing for NaN."""
+def cell(value: Any, decimals: int | None = None) -> str:
+    """A value in a table, empty for NaN."""
     if isinstance(value, (bool, np.bool_)):
         return "yes" if value else "no"
     if isinstance(value, (float, np.floating)):
-        return number(float(value))
+        is_fixed = decimals is not None and np.isfinite(value)
+        return f"{value:.{decimals}f}".replace("-", MINUS) if is_fixed else number(float(value))
     if isinstance(value, (int, np.integer)):
-        return whole_number(value)
-    return "" if value is None else str(value)
+        return str(int(value)).replace("-", MINUS)  # may be the number of a row: no separators
+    return "" if value is None or value is pd.NA else unbroken_ranges(str(value))
+
+
+def unbroken_ranges(text: str) -> str:
+    """Text whose residue ranges, as in ``A:1-29``, do not break at the end of a line."""
+    return _RANGE.sub("\\1\N{NON-BREAKING HYPHEN}\\2", text)
 
 
 def number(value: float) -> str:
@@ -157,7 +172,7 @@ def number(value: float) -> str:
     size = abs(value)
     if size >= 1000:
         return whole_number(round(value))
-    if size >= 100 or value == round(value, 0):
+    if size >= 100 or value == round(value):
         text = f"{value:.0f}"
     elif size >= 10:
         text = f"{value:.1f}"
@@ -165,19 +180,14 @@ def number(value: float) -> str:
         text = f"{value:.2f}"
     else:
         text = f"{value:.2g}" if size >= 1e-3 else f"{value:.1e}" if size else "0"
-    return text.replace("-", "\N{MINUS SIGN}")
+    return text.replace("-", MINUS)
 
 
 def whole_number(value: int | np.integer) -> str:
-    """A whole number, with thin spaces between thousands from 10 000 on."""
-    text = f"{int(value):,}" if abs(int(value)) >= 10_000 else str(int(value))
-    return text.replace(",", _THIN_SPACE).replace("-", "\N{MINUS SIGN}")
+    """A whole number with commas between thousands."""
+    return f"{int(value):,}".replace("-", MINUS)
 
 
 def percent(share: float) -> str:
     """A share in per cent."""
-    return f"{number(100 * share)}{_THIN_SPACE}%"
-
-
-def _is_long(value: Any) -> bool:
-    return isinstance(value, str) and len(value) > 24
+    return f"{number(100 * share)}\N{NO-BREAK SPACE}%"

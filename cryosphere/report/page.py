@@ -56,7 +56,11 @@ def page(title: str, subtitle: str, sections: Sequence[Section]) -> str:
             tag("header", tag("h1", title), tag("p", subtitle, class_="quiet")),
             tag("nav", tag("h2", "Contents"), tag("ol", *links), aria_label="Contents"),
             tag("main", *parts, id="main", tabindex="-1"),
-            tag("footer", tag("p", made), tag("p", "The 3-D view is drawn by 3Dmol.js (Rego & Koes, Bioinformatics 2015).")),
+            tag(
+                "footer",
+                tag("p", made),
+                tag("p", "The 3-D view is drawn by 3Dmol.js (Rego & Koes, Bioinformatics 2015)."),
+            ),
         ]
     )
     return "\n".join(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -43,9 +44,7 @@ def still_pictures(
     reach = np.abs(seen[..., :2]).max((0, 1)) + 1e-6
     scale = (_WIDTH / 2 - _MARGIN) / reach[0]
     height = 2 * (reach[1] * scale + _MARGIN)
-    return [
-        figure(_picture(seen[i], colours, breaks, scale, height, text), text) for i, text in chosen
-    ]
+    return [figure(_picture(seen[i], colours, breaks, scale, height, text), text) for i, text in chosen]
 
 
 def _picture(points, colours, breaks, scale: float, height: float, text: str) -> Markup:
@@ -55,7 +54,7 @@ def _picture(points, colours, breaks, scale: float, height: float, text: str) ->
     depth = points[:, 2]
     edges = np.linspace(depth.min() - 1e-6, depth.max() + 1e-6, _N_DEPTHS + 1)
     ways: dict[tuple[int, str], list[str]] = {}
-    for a, b in zip(kept, kept[1:], strict=False):
+    for a, b in pairwise(kept):
         if breaks[b]:
             continue
         level = int(np.searchsorted(edges, 0.5 * (depth[a] + depth[b]), side="right")) - 1

@@ -50,14 +50,16 @@ def describe_convergence(records: list[dict], best_epoch: int) -> str:
         verdict = {
             "flattened": "the held-out loss has flattened",
             "falling": "the held-out loss has not flattened yet: a new run with more training.epochs may do better",
-            "rising": "the held-out loss rose after it, as it does when the encoder learns the training images by heart",
+            "rising": "the held-out loss rose after it, as it does when the encoder learns training images by heart",
         }[convergence(losses)]
         return f"Best epoch {best_epoch} of {last} (held-out loss {min(losses):.3f}); {verdict}."
     best = int(np.argmin(losses))
     after = len(final) - 1 - best
     if after:
         verdict = (
-            f"none of the {after} after it did better, so more epochs would not" if after > 1 else "the one after it did not do better"
+            f"none of the {after} after it did better, so more epochs would not"
+            if after > 1
+            else "the one after it did not do better"
         )
     else:
         verdict = "it was still falling in the last: more training.epochs may do better"

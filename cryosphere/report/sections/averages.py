@@ -38,7 +38,7 @@ def section(contents: Contents) -> Section:
         f"the same particles (with their CTFs), averaged the same way. Correlation over all: {mean[0]:.3f} with the "
         f"model, {mean[1]:.3f} with the nominal structure."
     )
-    word = "cluster" if states.are_clusters else "state"
+    word = states.word
     grids = []
     for row, state in enumerate(shown):
         share = percent(states.populations[state])
@@ -53,8 +53,13 @@ def _grid(averages: ViewAverages, correlation: np.ndarray, row: int, name: str) 
         if not count:
             continue
         pair = averages.particles[row, view], averages.model[row, view]
-        words = [f"average of {count} particles of {name}, view {view + 1}", f"the model's projections of {name}, view {view + 1}"]
-        pictures = [tag("img", src=_picture(image), alt=text, class_="average") for image, text in zip(pair, words, strict=True)]
+        words = [
+            f"average of {count} particles of {name}, view {view + 1}",
+            f"the model's projections of {name}, view {view + 1}",
+        ]
+        pictures = [
+            tag("img", src=_picture(image), alt=text, class_="average") for image, text in zip(pair, words, strict=True)
+        ]
         caption = f"view {view + 1}: {count} particles, correlation {number(correlation[row, view])}"
         cells.append(tag("figure", *pictures, tag("figcaption", caption)))
     labels = tag("p", tag("span", "particles"), tag("span", "model"), class_="row-names", aria_hidden="true")

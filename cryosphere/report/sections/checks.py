@@ -23,8 +23,8 @@ def section(contents: Contents) -> Section:
             "checks",
             "Do images and structure belong together?",
             missing(
-                "Training stored no check of the inputs in this run (it was switched off, or an earlier version trained "
-                f"it); `cryosphere check {contents.run.layout.config}` makes one and prints it."
+                "Training stored no check of the inputs in this run (it was switched off, or an earlier version "
+                f"trained it); `cryosphere check {contents.run.layout.config}` makes one and prints it."
             ),
         )
     return Section("checks", "Do images and structure belong together?", joined(_body(found)))
@@ -50,7 +50,12 @@ def _body(found: dict[str, Any]) -> list[Markup]:
     said = "no fault found" if not faults else f"{len(faults)} {'fault' if len(faults) == 1 else 'faults'} found"
     if not faults and (not compared or compared.get("undecided")):
         said += ", as far as these images can tell"
-    body = [paragraph(f"The check before training{images} has one result: {said}.", class_="verdict good" if not faults else "verdict bad")]
+    body = [
+        paragraph(
+            f"The check before training{images} has one result: {said}.",
+            class_="verdict good" if not faults else "verdict bad",
+        )
+    ]
     if faults:
         body.append(bullets(faults))
     if found.get("notes"):
@@ -58,7 +63,12 @@ def _body(found: dict[str, Any]) -> list[Markup]:
     tested = compared.get("tested") or []
     if tested:
         frame = pd.DataFrame(tested)
-        names = {"name": "tested", "nats": "nats per image", "difference": "against as given", "standard_error": "± standard error"}
+        names = {
+            "name": "tested",
+            "nats": "nats per image",
+            "difference": "against as given",
+            "standard_error": "± standard error",
+        }
         frame = frame[[column for column in names if column in frame]].rename(columns=names)
         whole = table(frame, "Log-likelihood of the images under every way in which the inputs could be meant")
         body.append(tag("details", tag("summary", "What was tested"), whole))

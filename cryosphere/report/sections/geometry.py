@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from cryosphere.evaluation.metrics import changed_bonds, clashes_per_1000
+from cryosphere.evaluation.metrics import CHANGED_BOND_A, CLASH_DISTANCE_A, changed_bonds, clashes_per_1000
 from cryosphere.inference.ensemble import spread_rows
 from cryosphere.report.contents import Contents
 from cryosphere.report.html import Section, joined, number, paragraph, table, tag
@@ -26,16 +26,19 @@ def section(contents: Contents) -> Section:
     clashes, before = clashes_per_1000(models, bonded), float(clashes_per_1000(nominal[None], bonded)[0])
     frame = pd.DataFrame(
         {
-            "": ["consecutive Cα distances changed by > 0.4 Å (%)", "clashes (< 4 Å) per 1000 residues"],
+            "": [
+                f"consecutive Cα distances changed by > {CHANGED_BOND_A} Å (%)",
+                f"clashes (< {CLASH_DISTANCE_A:g} Å) per 1000 residues",
+            ],
             "nominal": [0.0, before],
             "conformations, mean": [changed.mean(), clashes.mean()],
             "conformations, worst": [changed.max(), clashes.max()],
         }
     )
     said = (
-        f"In {len(models)} conformations decoded at particles spread over the latent space, {number(changed.mean()) or '0'} % "
-        f"of the distances between consecutive residues (Cα, C1′) differ by more than 0.4 Å from the nominal structure's, "
-        f"and {number(clashes.mean())} pairs per 1000 residues are closer than 4 Å (nominal: {number(before)})."
+        f"In {len(models)} conformations decoded at particles spread over the latent space, {number(changed.mean())} % "
+        f"of the distances between consecutive residues (Cα, C1′) differ by more than {CHANGED_BOND_A} Å from the "
+        f"nominal structure's, and {number(clashes.mean())} pairs per 1000 residues are closer than {CLASH_DISTANCE_A:g} Å (nominal: {number(before)})."
     )
     body = [paragraph(said), table(frame, "Geometry of the decoded conformations")]
     worst = _worst(contents, models, nominal, bonded)

@@ -27,7 +27,9 @@ def section(contents: Contents) -> Section:
         member = np.where(member < 0, len(states.names), member)
         entries = [*named, ("none", NEUTRAL)] if (member == len(states.names)).any() else named
     flat = components.n_components == 1 or components.explained[1] < _FLAT
-    caption = f"Posterior means of {whole_number(len(means))} particles" + (", coloured by state." if entries else ".")
+    caption = f"Posterior means of {whole_number(len(means))} particles" + (
+        f", coloured by {states.word}." if entries else "."
+    )
     drawn = _one(means, components, member, colours) if flat else _two(contents, components, means, member, colours)
     spread = contents.run.posterior.std.mean(0)
     words = "; ".join(
@@ -39,8 +41,9 @@ def section(contents: Contents) -> Section:
 
 
 def _named(states) -> list[str]:
-    word = "cluster" if states.are_clusters else "state"
-    return [f"{word} {name}, {percent(share)}" for name, share in zip(states.names, states.populations, strict=True)]
+    return [
+        f"{states.word} {name}, {percent(share)}" for name, share in zip(states.names, states.populations, strict=True)
+    ]
 
 
 def _one(means, components, member, colours) -> Markup:

@@ -40,12 +40,16 @@ def section(contents: Contents) -> Section:
     ]
     body = [
         paragraph(
-            f"The configuration below has every setting (seed {config.training.seed} for training; analysis and posterior "
-            "draw nothing at random that is not seeded). On one CPU with the same versions it gives the same run."
+            f"The configuration below has every setting; the seed of training is {config.training.seed}. On one CPU "
+            "with the same versions the commands give the same run."
         ),
         tag("pre", "\n".join(commands)),
         _versions(contents),
-        tag("details", tag("summary", "Configuration (", tag("code", layout.config.name), ")"), tag("pre", _text(layout.config))),
+        tag(
+            "details",
+            tag("summary", "Configuration (", tag("code", layout.config.name), ")"),
+            tag("pre", _text(layout.config)),
+        ),
         tag("p", "Run folder: ", tag("code", str(layout.folder.resolve())), class_="quiet"),
     ]
     return Section("reproduce", "How to reproduce", joined(body))
@@ -56,7 +60,9 @@ def _versions(contents: Contents) -> Markup:
     now = package_versions()
     if not path.is_file():
         frame = pd.DataFrame({"package": list(now), "this page": list(now.values())})
-        note = missing("The versions this run was trained with were not stored (an earlier version of cryosphere trained it).")
+        note = missing(
+            "The versions this run was trained with were not stored (an earlier version of cryosphere trained it)."
+        )
         return joined([note, _folded(frame)])
     then = json.loads(path.read_text(encoding="utf-8"))
     names = list(dict.fromkeys([*then, *now]))

@@ -9,7 +9,7 @@ from cryosphere.analysis.style import chain_positions, chain_rows, runs_of
 from cryosphere.analysis.tables import residue_ranges
 from cryosphere.report import charts
 from cryosphere.report.contents import Contents, colour_of_segment
-from cryosphere.report.html import Section, figure, joined, missing, paragraph, table, tag
+from cryosphere.report.html import Section, figure, joined, missing, number, paragraph, table, tag
 
 _WIDTH, _LEFT, _BAND, _STEP = 960.0, 70.0, 22.0, 46.0
 # Chains drawn one by one; more are in the table only.
@@ -21,7 +21,11 @@ _UNSEEN = ("axis_", "direction_", "centre_", "center_", "point_", "hinge_x", "hi
 def section(contents: Contents) -> Section:
     """A band per chain, and the table of segments."""
     chains = chain_rows(contents.run.structure)
-    body = [figure(_bands(contents, chains[:_MOST_CHAINS]), "Segments along every chain; numbers are residue numbers.", "wide")]
+    body = [
+        figure(
+            _bands(contents, chains[:_MOST_CHAINS]), "Segments along every chain; numbers are residue numbers.", "wide"
+        )
+    ]
     if len(chains) > _MOST_CHAINS:
         body.append(paragraph(f"{len(chains) - _MOST_CHAINS} more chains are in the table."))
     body.append(_table(contents))
@@ -75,13 +79,17 @@ def _table(contents: Contents) -> Markup:
     if len(judged) == len(shown):
         shown["motion_is"] = [_judgement(segment) for segment in judged]
     colours = [colour_of_segment(int(number) - 1) for number in found["segment"]]
-    note = None if judged else missing(
-        "Whether each segment's motion is supported was not judged: that takes the default objective and held-out images "
-        "(`training.held_out`)."
+    note = (
+        None
+        if judged
+        else missing(
+            "Whether each segment's motion is supported was not judged: that takes the default objective and held-out "
+            "images (`training.held_out`)."
+        )
     )
     return joined([table(shown, "Segments, and the range of their motions", colours), note])
 
 
 def _judgement(segment: dict) -> str:
-    words = f"{segment['motion']} ({segment['standard_errors']:.1f} s.e.)"
+    words = f"{segment['motion']} ({number(segment['standard_errors'])} s.e.)"
     return words + ", stilled" if segment["is_stilled"] else words

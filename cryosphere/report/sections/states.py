@@ -11,15 +11,19 @@ def section(contents: Contents) -> Section:
     """Populations as bars, and the table of states."""
     states = contents.states
     if states is None:
-        text = f"The analysis has no table of states; `cryosphere analyze {contents.run.folder} --overwrite` writes one."
+        text = (
+            f"The analysis has no table of states; `cryosphere analyze {contents.run.folder} --overwrite` writes one."
+        )
         return Section("states", "States and populations", missing(text))
     low, high = states.interval or (None, None)
-    caption = "Share of the particles in every state" + (" with its 68 % interval." if states.interval else ".")
+    caption = f"Share of the particles in every {states.word}" + (
+        " with its 68 % interval." if states.interval else "."
+    )
     drawn = charts.bars(
         states.names, 100 * states.populations, *(None if x is None else 100 * x for x in (low, high)),
-        states.colours, "population (%)", "Populations of the states",
+        states.colours, states.word, "population (%)", f"Populations of the {states.word}s",
     )  # fmt: skip
-    body = [figure(drawn, caption), table(_shown(states), _caption(states), states.colours)]
+    body = [tag("div", figure(drawn, caption), table(_shown(states), _caption(states), states.colours), class_="pair")]
     if states.are_clusters:
         body.insert(0, paragraph(
             "These are k-means clusters: their number was chosen, not found, and they divide a continuous motion too."

@@ -20,7 +20,14 @@ _QUANTUM_A = 0.01
 # Okabe & Ito's blue to orange through grey would be two-sided; RMSF has one side: light to dark of one hue, as viridis.
 _SCALE = ("#3b528b", "#2c728e", "#21918c", "#28ae80", "#5ec962", "#addc30", "#fde725")
 # Classes of AlphaFold DB: lower limit, colour, name.
-_PLDDT = ((90, "#0053d6", "over 90"), (70, "#65cbf3", "70 to 90"), (50, "#ffdb13", "50 to 70"), (0, "#ff7d45", "under 50"))
+_PLDDT = (
+    (90, "#0053d6", "over 90"),
+    (70, "#65cbf3", "70 to 90"),
+    (50, "#ffdb13", "50 to 70"),
+    (0, "#ff7d45", "under 50"),
+)
+
+_CANVAS = "Three-dimensional view of the structure: arrow keys turn it, plus and minus zoom"
 
 
 def section(contents: Contents) -> Section:
@@ -34,7 +41,7 @@ def section(contents: Contents) -> Section:
         "schemes": {key: scheme["colours"] for key, scheme in schemes.items()},
         "films": {key: _packed(film) for key, film in films.items()},
     }
-    stills = still_pictures(first, [tuple(schemes["segment"]["colours"])][0], _breaks(contents, rows), _still_names(films))
+    stills = still_pictures(first, schemes["segment"]["colours"], _breaks(contents, rows), _still_names(films))
     body = [
         paragraph(_said(contents, rows)),
         tag("div", _view(schemes, films), class_="viewer", id="viewer"),
@@ -55,7 +62,8 @@ def _said(contents: Contents, rows: np.ndarray) -> str:
     step = -(-count // _MOST_RESIDUES)
     thinned = f" Every {step}th of the {count} residues is drawn." if step > 1 else ""
     return (
-        "Cα (C1′) traces as the model decodes them: drag to turn, scroll to zoom; the slider moves the structure." + thinned
+        "Cα (C1′) traces as the model decodes them. Drag or arrow keys turn the structure, Ctrl and the wheel or + and "
+        "− zoom, the slider moves it." + thinned
     )
 
 
@@ -75,8 +83,7 @@ def _films(contents: Contents, rows: np.ndarray) -> dict[str, dict]:
         texts = [f"{i + 1} of {len(latent)}: z = {_vector(z)}" for i, z in enumerate(latent)]
         films[name] = {"title": f"along {name.upper()}", "coordinates": run.decode(latent)[:, rows], "texts": texts}
     if states is not None and states.latent is not None:
-        word = "cluster" if states.are_clusters else "state"
-        pairs = zip(states.names, states.populations, strict=True)
+        word, pairs = states.word, zip(states.names, states.populations, strict=True)
         texts = [f"{word} {name}: {percent(share)} of the particles" for name, share in pairs]
         films["states"] = {"title": f"{word}s", "coordinates": run.decode(states.latent)[:, rows], "texts": texts}
     if not films:
@@ -124,7 +131,10 @@ def _schemes(contents: Contents, rows: np.ndarray) -> dict[str, dict]:
     chains = [chain for chain, _ in chain_rows(run.structure)]
     colour_of = {chain: SEGMENT_COLOURS[i % len(SEGMENT_COLOURS)] for i, chain in enumerate(chains)}
     entries = [(f"chain {chain}", colour) for chain, colour in list(colour_of.items())[:24]]
-    schemes["chain"] = {"colours": [colour_of[c] for c in run.structure.chain_ids[rows].tolist()], "legend": legend(entries)}
+    schemes["chain"] = {
+        "colours": [colour_of[c] for c in run.structure.chain_ids[rows].tolist()],
+        "legend": legend(entries),
+    }
     return schemes
 
 
@@ -152,11 +162,18 @@ def _view(schemes: dict[str, dict], films: dict[str, dict]) -> Markup:
     legends = [
         tag("div", scheme["legend"], data_scheme=key, hidden=i > 0) for i, (key, scheme) in enumerate(schemes.items())
     ]
-    slider = tag("input", type="range", id="frame", min="0", max="0", value="0", step="1", aria_describedby="frame-text")
+    slider = tag(
+        "input", type="range", id="frame", min="0", max="0", value="0", step="1", aria_describedby="frame-text"
+    )
     return joined(
         [
-            tag("div", id="canvas", role="img", aria_label="Three-dimensional view of the structure"),
-            tag("p", "This view needs JavaScript and WebGL; the pictures below show the same.", class_="missing", id="no-view"),
+            tag("div", id="canvas", role="img", tabindex="0", aria_label=_CANVAS),
+            tag(
+                "p",
+                "This view needs JavaScript and WebGL; the pictures below show the same.",
+                class_="missing",
+                id="no-view",
+            ),
             tag(
                 "div",
                 tag("fieldset", tag("legend", "Colour by"), *colours),

@@ -28,12 +28,16 @@ _COLUMNS = {
     "chosen": "chosen",
 }
 
+_DECIMALS = {"nats per image": 3, "± to the best": 3, "merged (Å rms)": 2}
+
 
 def section(contents: Contents) -> Section:
     """Curves, stages, and the models that were compared on held-out images."""
     records = contents.metrics
     if not records:
-        text = "There is no record of the training (`metrics.jsonl` is empty or missing); `cryosphere train` writes one."
+        text = (
+            "There is no record of the training (`metrics.jsonl` is empty or missing); `cryosphere train` writes one."
+        )
         return Section("training", "Training", missing(text))
     body = [paragraph(describe_convergence(records, contents.run.epoch)), *_curves(records), _stages(records)]
     tried = _tried(contents.run.tried)
@@ -102,7 +106,9 @@ def _stages(records: list[dict]) -> Markup:
     seconds = sum(record.get("seconds") or 0.0 for record in records)
     took = f", {number(seconds / 60)} minutes" if seconds else ""
     summary = tag("summary", f"All {len(records)} records of training{took}")
-    return tag("details", summary, table(frame, "Stages of training"))
+    return tag(
+        "details", summary, table(frame, "Stages of training", decimals={"training loss": 3, "held-out loss": 3})
+    )
 
 
 def _is_empty(column: pd.Series) -> bool:
@@ -125,5 +131,5 @@ def _tried(tried: list[dict]) -> list[Markup]:
             rows.insert(0, "segments of", ["shuffled residues", "neighbouring residues"][: len(rows)])
         if "rmsd" in rows and not rows["rmsd"].any():
             rows = rows.drop(columns="rmsd")
-        parts.append(table(rows.rename(columns=_COLUMNS), _WHAT.get(what, what)))
+        parts.append(table(rows.rename(columns=_COLUMNS), _WHAT.get(what, what), decimals=_DECIMALS))
     return [tag("details", tag("summary", f"{len(frame)} models were compared"), *parts)]

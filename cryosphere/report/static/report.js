@@ -100,14 +100,33 @@ function startViewer() {
   }
   slider.addEventListener("input", () => { stop(); show(); });
   play.addEventListener("click", () => (timer === null ? start() : stop()));
-  const reset = () => { viewer.zoomTo(); viewer.render(); };
+  const canvas = document.getElementById("canvas");
+  const reset = () => {
+    viewer.setView(start_view);
+    viewer.zoomTo();
+    viewer.zoom(0.94 * Math.min(1, canvas.clientWidth / canvas.clientHeight)); // zoomTo minds the height alone
+    viewer.render();
+  };
   document.getElementById("reset").addEventListener("click", reset);
+  canvas.addEventListener("wheel", (event) => {
+    if (!event.ctrlKey && !event.metaKey) event.stopPropagation(); // the page scrolls, the structure stays
+  }, { capture: true });
+  canvas.addEventListener("keydown", (event) => {
+    const turns = { ArrowLeft: [-10, "y"], ArrowRight: [10, "y"], ArrowUp: [-10, "x"], ArrowDown: [10, "x"] };
+    const zooms = { "+": 1.15, "=": 1.15, "-": 1 / 1.15 };
+    if (turns[event.key]) viewer.rotate(...turns[event.key]);
+    else if (zooms[event.key]) viewer.zoom(zooms[event.key]);
+    else return;
+    event.preventDefault();
+    viewer.render();
+  });
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
     viewer.setBackgroundColor(background());
     viewer.render();
   });
-  new ResizeObserver(() => { viewer.resize(); }).observe(document.getElementById("canvas"));
+  new ResizeObserver(() => viewer.resize()).observe(canvas);
   choose();
+  const start_view = viewer.getView();
   reset();
 }
 
@@ -121,6 +140,16 @@ function unfoldForPrint() {
   addEventListener("afterprint", () => { for (const part of opened) part.open = false; });
 }
 
+// What scrolls sideways can be reached by keyboard.
+function reachScrolling() {
+  for (const part of document.querySelectorAll(".scroll, figure.wide, pre")) {
+    part.scrollWidth > part.clientWidth ? part.setAttribute("tabindex", "0") : part.removeAttribute("tabindex");
+  }
+}
+
 followReading();
+reachScrolling();
+addEventListener("resize", reachScrolling);
+for (const part of document.querySelectorAll("details")) part.addEventListener("toggle", reachScrolling);
 unfoldForPrint();
 startViewer();
