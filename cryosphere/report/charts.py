@@ -18,6 +18,8 @@ from cryosphere.report.html import joined, number, tag
 _WIDTH, _HEIGHT = 480.0, 300.0
 _LEFT, _RIGHT, _TOP, _BOTTOM = 64.0, 14.0, 14.0, 46.0
 _MOST_BINS = 90
+# Points of a line that have dots, at most.
+_MOST_DOTS = 60
 
 
 @dataclass(frozen=True)
@@ -125,8 +127,8 @@ def line_chart(lines: Sequence[Line], x_label: str, y_label: str, label: str, *b
     return axes.drawing(label, *behind, *(draw_line(axes, line) for line in lines))
 
 
-def draw_line(axes: Axes, line: Line) -> Markup:
-    """One line in axes."""
+def draw_line(axes: Axes, line: Line, dots: bool = True) -> Markup:
+    """One line in axes, with a dot at every point where they are few."""
     pieces, points = [], list(zip(axes.x(line.x), axes.y(line.y), strict=True))
     finite = np.isfinite(line.y)
     for part in np.split(np.arange(len(points)), np.flatnonzero(~finite)):
@@ -134,7 +136,7 @@ def draw_line(axes: Axes, line: Line) -> Markup:
         if len(part) > 1:
             way = " ".join(f"{points[i][0]:.1f},{points[i][1]:.1f}" for i in part)
             pieces.append(tag("polyline", points=way, class_=f"line {line.style}"))
-    if finite.sum() <= 60:
+    if dots and finite.sum() <= _MOST_DOTS:
         pieces += [
             tag("circle", cx=f"{x:.1f}", cy=f"{y:.1f}", r="2.6", class_=f"dot {line.style}")
             for (x, y), known in zip(points, finite, strict=True)
@@ -187,30 +189,31 @@ def density(
     member = np.zeros(len(points), dtype=int) if membership is None else membership
     counts = np.stack([np.histogram2d(*points[member == group].T, bins=edges)[0] for group in range(len(colours))])
     total = counts.sum(0)
-    rgba = np.zeros((n_bins, n_bins, 4), dtype=np.uint8)
-    rgba[..., :3] = np.array([_rgb(colour) for colour in colours])[counts.argmax(0)]
     strength = np.log1p(total) / (np.log1p(total.max()) or 1.0)
-    rgba[..., 3] = np.where(total > 0, 40 + 215 * strength, 0).round()
     axes = Axes((edges[0][0], edges[0][-1]), (edges[1][0], edges[1][-1]), x_label, y_label, height=380.0, grid=False)
+    picture = shade(axes, strength, *colours, choice=counts.argmax(0))
+    return axes.drawing(label, picture, *(mark(axes, x, y, text) for x, y, text in marks))
+
+
+def shade(
+    axes: Axes, strength: Float[np.ndarray, "x y"], *colours: str, choice: Int[np.ndarray, "x y"] | None = None
+) -> Markup:
+    """An image over the whole of the axes: opacity by ``strength`` (0 to 1, 0 is nothing), colour by ``choice``."""
+    rgba = np.zeros((*strength.shape, 4), dtype=np.uint8)
+    rgba[..., :3] = np.array([_rgb(colour) for colour in colours])[0 if choice is None else choice]
+    rgba[..., 3] = np.where(strength > 0, 40 + 215 * strength, 0).round()
     left, top, right, bottom = axes.inner
-    picture = tag(
-        "image",
-        href=png_address(rgba.transpose(1, 0, 2)[::-1]),
-        x=left,
-        y=top,
-        width=right - left,
-        height=bottom - top,
-        preserveAspectRatio="none",
-        class_="pixels",
-    )
-    dots = []
-    for x, y, text in marks:
-        place = float(axes.x(x)), float(axes.y(y))
-        dots.append(tag("circle", cx=f"{place[0]:.1f}", cy=f"{place[1]:.1f}", r="8", class_="mark"))
-        dots.append(
-            tag("text", text, x=f"{place[0]:.1f}", y=f"{place[1] + 4:.1f}", text_anchor="middle", class_="mark")
-        )
-    return axes.drawing(label, picture, *dots)
+    place = {"x": left, "y": top, "width": right - left, "height": bottom - top}
+    address = png_address(rgba.transpose(1, 0, 2)[::-1])
+    return tag("image", href=address, **place, preserveAspectRatio="none", class_="pixels")
+
+
+def mark(axes: Axes, x: float, y: float, text: str) -> Markup:
+    """A numbered disc at a place."""
+    place = float(axes.x(x)), float(axes.y(y))
+    disc = tag("circle", cx=f"{place[0]:.1f}", cy=f"{place[1]:.1f}", r="8", class_="mark")
+    at = {"x": f"{place[0]:.1f}", "y": f"{place[1] + 4:.1f}"}
+    return disc + tag("text", text, **at, text_anchor="middle", class_="mark")
 
 
 def bars(

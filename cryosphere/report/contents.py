@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 import pandas as pd
@@ -13,12 +14,10 @@ from jaxtyping import Float, Int
 from cryosphere.analysis.style import SEGMENT_COLOURS, segment_colour
 from cryosphere.errors import RunError
 from cryosphere.inference.ensemble import hard_segments
+from cryosphere.report.html import number, percent
 from cryosphere.runs.run import Run
 from cryosphere.runs.tables import read_metrics
 
-# Tables that may name the states of the particles, the best first: file, its column with the state, and the column of
-# latent.csv with the state of every particle.
-_STATES = (("states.csv", "state", "state"), ("kmeans.csv", "point", "cluster"))
 NEUTRAL = "#8a8f98"
 
 
@@ -36,11 +35,9 @@ class States:
     interval : pair of arrays of shape (state,), optional
         68 % interval of the populations.
     membership : int array of shape (particle,), optional
-        Row of ``table`` for every row of the posterior; -1 for none.
+        Most probable state (row of ``table``) for every row of the posterior.
     latent : array of shape (state, latent), optional
         Of the representative conformations.
-    are_clusters : bool
-        Whether they are k-means clusters, whose number was given, not found.
     """
 
     table: pd.DataFrame
@@ -49,17 +46,18 @@ class States:
     interval: tuple[Float[np.ndarray, " state"], Float[np.ndarray, " state"]] | None
     membership: Int[np.ndarray, " particle"] | None
     latent: Float[np.ndarray, "state latent"] | None
-    are_clusters: bool
-
-    @property
-    def word(self) -> str:
-        """What one of them is called."""
-        return "cluster" if self.are_clusters else "state"
 
     @property
     def colours(self) -> list[str]:
         """One colour per state."""
         return [state_colour(i) for i in range(len(self.names))]
+
+    def population(self, state: int) -> str:
+        """A population in words, with its interval."""
+        if self.interval is None:
+            return percent(self.populations[state])
+        low, high = (number(100 * bound[state]) for bound in self.interval)
+        return f"{percent(self.populations[state])} ({low} to {high})"
 
 
 class Contents:
@@ -93,9 +91,44 @@ class Contents:
         try:
             return pd.read_csv(path, keep_default_na=False, na_values=[""], **options)
         except (ValueError, OSError) as error:  # pandas' own errors are ValueErrors
-            raise RunError(
-                f"{path}: damaged ({error}); `cryosphere analyze {self.run.folder} --overwrite` writes it again."
-            ) from None
+            raise self._damaged(name, error) from None
+
+    def read_arrays(self, name: str) -> dict[str, np.ndarray] | None:
+        """Arrays of an npz file of the analysis; None if there is none.
+
+        Raises
+        ------
+        RunError
+            It is there and cannot be read.
+        """
+        path = self.folder / name
+        if not path.is_file():
+            return None
+        try:
+            with np.load(path, allow_pickle=False) as archive:
+                return dict(archive)
+        except (ValueError, OSError, BadZipFile) as error:
+            raise self._damaged(name, error) from None
+
+    def numbers(self, name: str, frame: pd.DataFrame, columns: str | list[str]) -> Float[np.ndarray, "row ..."]:
+        """Columns of a table of the analysis as numbers (a copy: pandas gives a read-only view).
+
+        Raises
+        ------
+        RunError
+            There is something else in them.
+        """
+        try:
+            return frame[columns].to_numpy(float, copy=True)
+        except (ValueError, TypeError) as error:
+            raise self._damaged(name, error) from None
+
+    def _damaged(self, name: str, error: Exception) -> RunError:
+        reason = str(error).strip().splitlines()[0]
+        return RunError(
+            f"{self.folder / name}: damaged ({reason}); `cryosphere analyze {self.run.folder} --overwrite` writes it "
+            "again."
+        )
 
     @cached_property
     def labels(self) -> Int[np.ndarray, " residue"]:
@@ -118,7 +151,7 @@ class Contents:
         found = self.read_table("rmsf.csv")
         if found is None or "rmsf_angstrom" not in found or len(found) != self.run.n_residues:
             return None
-        return found["rmsf_angstrom"].to_numpy(float)
+        return self.numbers("rmsf.csv", found, "rmsf_angstrom")
 
     @cached_property
     def metrics(self) -> list[dict]:
@@ -126,55 +159,51 @@ class Contents:
         return read_metrics(self.run.layout.metrics)
 
     @cached_property
-    def explained(self) -> Float[np.ndarray, " component"]:
-        """Share of the latent variance along each principal component."""
-        found = self.read_table("pca.csv")
-        return np.zeros(0) if found is None or "explained" not in found else found["explained"].to_numpy(float)
-
-    @cached_property
     def states(self) -> States | None:
-        """States, or k-means clusters where no states were found."""
-        for file, column, member_column in _STATES:
-            found = self.read_table(file)
-            if found is None or column not in found or "population" not in found or not len(found):
-                continue
-            return States(
-                table=found,
-                names=[str(name) for name in found[column]],
-                populations=found["population"].to_numpy(float),
-                interval=_interval(found),
-                membership=self._membership(member_column, found[column]),
-                latent=self._latent_columns(found),
-                are_clusters=file == "kmeans.csv",
-            )
-        return None
+        """States of the particles."""
+        name = "states.csv"
+        found = self.read_table(name)
+        if found is None or not {"state", "population"} <= set(found) or not len(found):
+            return None
+        bounds = ["population_low", "population_high"]
+        return States(
+            table=found,
+            names=[str(state) for state in found["state"]],
+            populations=self.numbers(name, found, "population"),
+            interval=tuple(self.numbers(name, found, bounds).T) if set(bounds) <= set(found) else None,
+            membership=self._membership(len(found)),
+            latent=self._latent_columns(name, found),
+        )
 
-    def traversals(self) -> dict[str, Float[np.ndarray, "point latent"]]:
-        """Latents along every traversal of the analysis, by name."""
+    def _membership(self, n_states: int) -> Int[np.ndarray, " particle"] | None:
+        stored = self.read_arrays("states.npz")
+        if stored is None or not {"index", "probability"} <= set(stored):
+            return None
+        index, probability = stored["index"], stored["probability"]
+        if probability.shape != (len(self.run.posterior.index), n_states):
+            return None
+        return probability.argmax(1) if np.array_equal(index, self.run.posterior.index) else None
+
+    def paths(self) -> dict[str, Float[np.ndarray, "point latent"]]:
+        """Latents along every traversal and the path between states, by name."""
+        names = {path.name: f"along {path.stem.removeprefix('traversal_').upper()}" for path in self._traversal_files()}
         found = {}
-        for path in sorted(self.folder.glob("traversal_*.csv")):
-            frame = self.read_table(path.name)
-            latent = None if frame is None else self._latent_columns(frame)
+        for name, title in {**names, "path.csv": "path on the landscape"}.items():
+            frame = self.read_table(name)
+            latent = None if frame is None else self._latent_columns(name, frame)
             if latent is not None and len(latent) > 1:
-                found[path.stem.removeprefix("traversal_")] = latent
+                found[title] = latent
         return found
 
-    def _latent_columns(self, frame: pd.DataFrame) -> Float[np.ndarray, "row latent"] | None:
+    def _traversal_files(self) -> list[Path]:
+        return sorted(self.folder.glob("traversal_*.csv"))
+
+    def _latent_columns(self, name: str, frame: pd.DataFrame) -> Float[np.ndarray, "row latent"] | None:
         columns = [f"z{i}" for i in range(1, self.run.latent_dim + 1)]
         if not set(columns) <= set(frame):
             return None
-        latent = frame[columns].to_numpy(float, copy=True)  # pandas gives a read-only view
+        latent = self.numbers(name, frame, columns)
         return latent if np.isfinite(latent).all() else None
-
-    def _membership(self, column: str, states: pd.Series) -> Int[np.ndarray, " particle"] | None:
-        """Row of the table of states for every row of the posterior."""
-        found = self.read_table("latent.csv", usecols=lambda name: name in ("particle", column))
-        if found is None or column not in found or len(found) != len(self.run.posterior.index):
-            return None
-        if not np.array_equal(found["particle"], self.run.posterior.index):
-            return None
-        rows = {value: row for row, value in enumerate(states)}
-        return found[column].map(rows).fillna(-1).to_numpy(int)
 
 
 def state_colour(state: int) -> str:
@@ -185,9 +214,3 @@ def state_colour(state: int) -> str:
 def colour_of_segment(segment: int) -> str:
     """Colour of a segment; grey for residues in none."""
     return NEUTRAL if segment < 0 else segment_colour(segment)
-
-
-def _interval(frame: pd.DataFrame) -> tuple[np.ndarray, np.ndarray] | None:
-    if {"population_low", "population_high"} <= set(frame):
-        return frame["population_low"].to_numpy(float), frame["population_high"].to_numpy(float)
-    return None

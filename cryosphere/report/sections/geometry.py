@@ -38,7 +38,8 @@ def section(contents: Contents) -> Section:
     said = (
         f"In {len(models)} conformations decoded at particles spread over the latent space, {number(changed.mean())} % "
         f"of the distances between consecutive residues (Cα, C1′) differ by more than {CHANGED_BOND_A} Å from the "
-        f"nominal structure's, and {number(clashes.mean())} pairs per 1000 residues are closer than {CLASH_DISTANCE_A:g} Å (nominal: {number(before)})."
+        f"nominal structure's, and {number(clashes.mean())} pairs per 1000 residues are closer than "
+        f"{CLASH_DISTANCE_A:g} Å (nominal: {number(before)})."
     )
     body = [paragraph(said), table(frame, "Geometry of the decoded conformations")]
     worst = _worst(contents, models, nominal, bonded)

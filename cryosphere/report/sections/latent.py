@@ -8,7 +8,7 @@ from markupsafe import Markup
 from cryosphere.analysis.latent import principal_components
 from cryosphere.analysis.style import BLUE
 from cryosphere.report import charts
-from cryosphere.report.contents import NEUTRAL, Contents
+from cryosphere.report.contents import Contents
 from cryosphere.report.html import Section, figure, joined, legend, paragraph, percent, whole_number
 
 _FLAT = 1e-9
@@ -18,18 +18,12 @@ def section(contents: Contents) -> Section:
     """Density of the posterior means, coloured by state."""
     means = contents.run.posterior.mean.astype(np.float64)
     components = principal_components(means)
-    states = contents.states
-    member = None if states is None else states.membership
-    colours, entries = [BLUE], []
-    if member is not None:
-        named = list(zip(_named(states), states.colours, strict=True))
-        colours = [*states.colours, NEUTRAL]
-        member = np.where(member < 0, len(states.names), member)
-        entries = [*named, ("none", NEUTRAL)] if (member == len(states.names)).any() else named
+    states, member, colours, entries = contents.states, None, [BLUE], []
+    if states is not None and len(states.names) > 1 and states.membership is not None:
+        member, colours = states.membership, states.colours
+        entries = list(zip(_named(states), colours, strict=True))
     flat = components.n_components == 1 or components.explained[1] < _FLAT
-    caption = f"Posterior means of {whole_number(len(means))} particles" + (
-        f", coloured by {states.word}." if entries else "."
-    )
+    caption = f"Posterior means of {whole_number(len(means))} particles" + (", coloured by state." if entries else ".")
     drawn = _one(means, components, member, colours) if flat else _two(contents, components, means, member, colours)
     spread = contents.run.posterior.std.mean(0)
     words = "; ".join(
@@ -41,9 +35,7 @@ def section(contents: Contents) -> Section:
 
 
 def _named(states) -> list[str]:
-    return [
-        f"{states.word} {name}, {percent(share)}" for name, share in zip(states.names, states.populations, strict=True)
-    ]
+    return [f"state {name}, {percent(share)}" for name, share in zip(states.names, states.populations, strict=True)]
 
 
 def _one(means, components, member, colours) -> Markup:

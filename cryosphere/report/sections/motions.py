@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import re
+
+import numpy as np
 import pandas as pd
+from jaxtyping import Float
+from markupsafe import Markup
 
 from cryosphere.analysis.style import BLUE, segment_colour
 from cryosphere.report import charts
@@ -12,6 +17,8 @@ from cryosphere.report.html import Section, figure, joined, missing, table, tag
 _PERCENTILES = ["p5", "p25", "p50", "p75", "p95"]
 # Motions drawn for one unit at most, those that spread most.
 _MOST_DRAWN = 14
+_SEGMENT = re.compile(r"\w+\(s([1-9]\d*)\)")
+_UNITS = {"deg": "degrees"}
 
 
 def section(contents: Contents) -> Section:
@@ -24,24 +31,27 @@ def section(contents: Contents) -> Section:
         )
         return Section("motions", "Motions", missing(text))
     body = []
-    if {"name", *_PERCENTILES} <= set(found):
+    if {"motion", *_PERCENTILES} <= set(found):
         units = found["unit"].fillna("").astype(str) if "unit" in found else pd.Series([""] * len(found))
-        body.append(tag("div", *(_chart(found[units == unit], unit) for unit in dict.fromkeys(units)), class_="pair"))
+        values = contents.numbers("motions.csv", found, _PERCENTILES)
+        charts_of_units = (_chart(found["motion"][units == u], values[units == u], u) for u in dict.fromkeys(units))
+        body.append(tag("div", *charts_of_units, class_="pair"))
     body.append(table(found, "Motions over the particles"))
     return Section("motions", "Motions", joined(body))
 
 
-def _chart(rows: pd.DataFrame, unit: str):
-    spread = (rows["p95"] - rows["p5"]).astype(float)
-    shown = rows.loc[spread.sort_values(ascending=False, kind="stable").index[:_MOST_DRAWN].sort_values()]
-    names = [str(name) for name in shown["name"]]
+def _chart(names: pd.Series, percentiles: Float[np.ndarray, "motion 5"], unit: str) -> Markup:
+    spread = np.nan_to_num(percentiles[:, -1] - percentiles[:, 0])
+    shown = np.sort(spread.argsort(kind="stable")[::-1][:_MOST_DRAWN])
+    left_out = f" The {len(shown)} of {len(names)} that spread most." if len(shown) < len(names) else ""
+    names = [str(name) for name in names.iloc[shown]]
+    unit = _UNITS.get(unit, unit)
     label = f"Distribution of motions in {unit}" if unit else "Distribution of motions"
-    drawn = charts.spans(names, shown[_PERCENTILES].to_numpy(float), unit, label, [_colour(name) for name in names])
-    left_out = f" The {len(shown)} of {len(rows)} that spread most." if len(shown) < len(rows) else ""
+    drawn = charts.spans(names, percentiles[shown], unit, label, [_colour(name) for name in names])
     return figure(drawn, f"Line: 5th to 95th percentile; bar: quartiles; dot: median.{left_out}")
 
 
 def _colour(name: str) -> str:
-    """That of the segment a motion is named after (``angle_s2``), if it is."""
-    digits = name.rsplit("s", 1)[-1].strip("()_ ")
-    return segment_colour(int(digits) - 1) if digits.isdigit() and int(digits) > 0 else BLUE
+    """That of the segment that a motion is of, as ``angle(s2)``, if it is of one."""
+    found = _SEGMENT.fullmatch(name)
+    return segment_colour(int(found[1]) - 1) if found else BLUE

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
@@ -11,7 +12,7 @@ from cryosphere.report import charts
 from cryosphere.report.contents import Contents, colour_of_segment
 from cryosphere.report.html import Section, figure, joined, missing, number, paragraph, table, tag
 
-_WIDTH, _LEFT, _BAND, _STEP = 960.0, 70.0, 22.0, 46.0
+_WIDTH, _LEFT, _BAND, _STEP, _PROFILE = 960.0, 70.0, 22.0, 46.0, 40.0
 # Chains drawn one by one; more are in the table only.
 _MOST_CHAINS = 40
 # Columns of segments.csv that are directions in space, which say nothing to the eye.
@@ -21,15 +22,18 @@ _UNSEEN = ("axis_", "direction_", "centre_", "center_", "point_", "hinge_x", "hi
 def section(contents: Contents) -> Section:
     """A band per chain, and the table of segments."""
     chains = chain_rows(contents.run.structure)
-    body = [
-        figure(
-            _bands(contents, chains[:_MOST_CHAINS]), "Segments along every chain; numbers are residue numbers.", "wide"
-        )
-    ]
+    body = [figure(_bands(contents, chains[:_MOST_CHAINS]), _caption(contents), "wide")]
     if len(chains) > _MOST_CHAINS:
         body.append(paragraph(f"{len(chains) - _MOST_CHAINS} more chains are in the table."))
     body.append(_table(contents))
     return Section("segments", "Segments", joined(body))
+
+
+def _caption(contents: Contents) -> str:
+    words = "Segments along every chain; numbers are residue numbers"
+    if contents.rmsf is None or not contents.rmsf.any():
+        return f"{words}."
+    return f"{words}. Above: RMSF over the particles, the highest {number(float(contents.rmsf.max()))} Å."
 
 
 def _bands(contents: Contents, chains: list) -> Markup:
@@ -37,8 +41,13 @@ def _bands(contents: Contents, chains: list) -> Markup:
     longest = max(chain_positions(structure, rows)[-1] - chain_positions(structure, rows)[0] + 1 for _, rows in chains)
     scale = (_WIDTH - _LEFT - 16) / longest
     pieces, y = [], 8.0
+    top = 0.0 if contents.rmsf is None else float(contents.rmsf.max())
     for chain, rows in chains:
         positions = chain_positions(structure, rows)
+        if top > 0:
+            x = _LEFT + (positions - positions[0] + 0.5) * scale
+            pieces.append(_profile(x, y + _PROFILE - (_PROFILE - 6) * contents.rmsf[rows] / top, y + _PROFILE))
+            y += _PROFILE
         pieces.append(tag("text", f"chain {chain}", x=_LEFT - 12, y=f"{y + 15:.1f}", text_anchor="end", class_="label"))
         start = positions[0]
         for label, first, last in runs_of(contents.labels[rows]):
@@ -56,6 +65,12 @@ def _bands(contents: Contents, chains: list) -> Markup:
         y += _STEP
     label = f"Segments of {len(chains)} {'chain' if len(chains) == 1 else 'chains'} along the sequence"
     return charts.svg(_WIDTH, y, label, *pieces, class_="chart bands")
+
+
+def _profile(x: np.ndarray, heights: np.ndarray, ground: float) -> Markup:
+    """RMSF of a chain as an area on its band."""
+    way = " ".join(f"{a:.1f},{b:.1f}" for a, b in zip(x, heights, strict=True))
+    return tag("polyline", points=f"{x[0]:.1f},{ground:.1f} {way} {x[-1]:.1f},{ground:.1f}", class_="profile")
 
 
 def _table(contents: Contents) -> Markup:

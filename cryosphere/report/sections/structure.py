@@ -11,11 +11,11 @@ from markupsafe import Markup
 
 from cryosphere.analysis.style import SEGMENT_COLOURS, chain_rows
 from cryosphere.report.contents import Contents, colour_of_segment
-from cryosphere.report.html import Section, joined, legend, number, paragraph, percent, tag
+from cryosphere.report.html import Section, joined, legend, number, paragraph, tag
 from cryosphere.report.stills import still_pictures
 
-# Residues drawn at most (every second, third … beyond), conformations along a traversal, traversals.
-_MOST_RESIDUES, _N_FRAMES, _MOST_TRAVERSALS = 3000, 25, 3
+# Residues drawn at most (every second, third … beyond), conformations along a path, paths.
+_MOST_RESIDUES, _N_FRAMES, _MOST_PATHS = 3000, 25, 4
 _QUANTUM_A = 0.01
 # Okabe & Ito's blue to orange through grey would be two-sided; RMSF has one side: light to dark of one hue, as viridis.
 _SCALE = ("#3b528b", "#2c728e", "#21918c", "#28ae80", "#5ec962", "#addc30", "#fde725")
@@ -78,14 +78,13 @@ def _films(contents: Contents, rows: np.ndarray) -> dict[str, dict]:
     """Conformations along every traversal, and those of the states: coordinates and a text for each."""
     films = {}
     run, states = contents.run, contents.states
-    for name, points in list(contents.traversals().items())[:_MOST_TRAVERSALS]:
+    for place, (title, points) in enumerate(list(contents.paths().items())[:_MOST_PATHS]):
         latent = _along(points, _N_FRAMES)
         texts = [f"{i + 1} of {len(latent)}: z = {_vector(z)}" for i, z in enumerate(latent)]
-        films[name] = {"title": f"along {name.upper()}", "coordinates": run.decode(latent)[:, rows], "texts": texts}
-    if states is not None and states.latent is not None:
-        word, pairs = states.word, zip(states.names, states.populations, strict=True)
-        texts = [f"{word} {name}: {percent(share)} of the particles" for name, share in pairs]
-        films["states"] = {"title": f"{word}s", "coordinates": run.decode(states.latent)[:, rows], "texts": texts}
+        films[f"path{place}"] = {"title": title, "coordinates": run.decode(latent)[:, rows], "texts": texts}
+    if states is not None and states.latent is not None and len(states.names) > 1:
+        texts = [f"state {name}: {states.population(i)} of the particles" for i, name in enumerate(states.names)]
+        films["states"] = {"title": "states", "coordinates": run.decode(states.latent)[:, rows], "texts": texts}
     if not films:
         means = run.posterior.mean.astype(np.float64)
         latent = np.percentile(means, [5, 50, 95], axis=0)

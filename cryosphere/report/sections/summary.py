@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import pandas as pd
+import numpy as np
 
 from cryosphere.report.contents import Contents
-from cryosphere.report.html import Section, facts, joined, number, paragraph, percent, whole_number
+from cryosphere.report.html import Section, facts, joined, number, paragraph, whole_number
 
 _MOTION = {
     "supported": "The motion is supported by images kept out of training",
@@ -14,28 +14,34 @@ _MOTION = {
     "undecided": "Too few images were kept out of training to judge whether the motion is real",
 }
 
+# States named in the summary.
+_MOST_STATES = 8
+
 
 def section(contents: Contents) -> Section:
     """Large numbers, then sentences."""
     run, states = contents.run, contents.states
     items = [("particles", whole_number(run.table.n_particles)), ("residues", whole_number(run.n_residues))]
-    main = _main_motion(contents.segments)
+    main = _main_motion(contents)
     if main is not None:
         items += [("largest turn of a segment, 5th to 95th percentile", f"{number(main[1])}°")]
         items += [("shift of its centre", f"{number(main[2])} Å")]
     if states is not None:
-        items.append(("k-means clusters" if states.are_clusters else "states", str(len(states.names))))
+        items.append(("states" if len(states.names) > 1 else "state", str(len(states.names))))
     sentences = [_verdict(contents), _segments(contents, main), _states(contents)]
     return Section("summary", "Summary", joined([facts(items), *(paragraph(s) for s in sentences if s)]))
 
 
-def _main_motion(segments: pd.DataFrame | None) -> tuple[str, float, float] | None:
+def _main_motion(contents: Contents) -> tuple[str, float, float] | None:
     """Number of the segment that turns most, its turn in degrees and its shift in Å."""
-    columns = ["angle_range_deg", "translation_range_angstrom"]
-    if segments is None or not set(columns) <= set(segments) or segments[columns[0]].isna().all():
+    columns, segments = ["angle_range_deg", "translation_range_angstrom"], contents.segments
+    if segments is None or not {"segment", *columns} <= set(segments):
         return None
-    row = segments.loc[segments[columns[0]].astype(float).idxmax()]
-    return str(row["segment"]), float(row[columns[0]]), float(row[columns[1]])
+    angle, shift = contents.numbers("segments.csv", segments, columns).T
+    if np.isnan(angle).all():
+        return None
+    most = int(np.nanargmax(angle))
+    return str(segments["segment"].iloc[most]), float(angle[most]), float(shift[most])
 
 
 def _verdict(contents: Contents) -> str:
@@ -72,12 +78,9 @@ def _states(contents: Contents) -> str | None:
     states = contents.states
     if states is None:
         return None
-    word = "k-means clusters (their number was chosen, not found)" if states.are_clusters else "states"
-    named = []
-    for i, name in enumerate(states.names[:8]):
-        share = percent(states.populations[i])
-        if states.interval is not None:
-            share += f" ({number(100 * states.interval[0][i])} to {number(100 * states.interval[1][i])})"
-        named.append(f"{name}: {share}")
-    more = " …" if len(states.names) > 8 else ""
-    return f"{len(states.names)} {word}, with populations {', '.join(named)}{more}."
+    if len(states.names) == 1:
+        return "The analysis told no states apart: one state holds all particles."
+    named = [f"{name}: {states.population(i)}" for i, name in enumerate(states.names[:_MOST_STATES])]
+    more = " …" if len(states.names) > _MOST_STATES else ""
+    interval = "" if states.interval is None else " (68 % interval)"
+    return f"{len(states.names)} states; share of the particles{interval}: {', '.join(named)}{more}."
