@@ -27,7 +27,8 @@ def section(contents: Contents) -> Section:
     drawn = _one(means, components, member, colours) if flat else _two(contents, components, means, member, colours)
     spread = contents.run.posterior.std.mean(0)
     words = "; ".join(
-        f"along z{i + 1} particles spread by {means[:, i].std():.2f}, each known to ± {spread[i]:.2f} on average"
+        f"along z{i + 1} particles spread by {means[:, i].std():.2f}, each known to ±\N{NO-BREAK SPACE}{spread[i]:.2f} "
+        "on average"
         for i in range(min(4, means.shape[1]))
     )
     said = paragraph(f"In standard deviations of the prior: {words}.")

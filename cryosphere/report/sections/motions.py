@@ -17,6 +17,8 @@ from cryosphere.report.html import Section, figure, joined, missing, table, tag
 _PERCENTILES = ["p5", "p25", "p50", "p75", "p95"]
 # Motions drawn for one unit at most, those that spread most.
 _MOST_DRAWN = 14
+# Rows of the table that are shown unfolded.
+_MOST_ROWS = 12
 _SEGMENT = re.compile(r"\w+\(s([1-9]\d*)\)")
 _UNITS = {"deg": "degrees"}
 
@@ -36,7 +38,9 @@ def section(contents: Contents) -> Section:
         values = contents.numbers("motions.csv", found, _PERCENTILES)
         charts_of_units = (_chart(found["motion"][units == u], values[units == u], u) for u in dict.fromkeys(units))
         body.append(tag("div", *charts_of_units, class_="pair"))
-    body.append(table(found, "Motions over the particles"))
+    whole = table(found, "Motions over the particles")
+    folded = tag("details", tag("summary", f"All {len(found)} motions"), whole)
+    body.append(whole if len(found) <= _MOST_ROWS else folded)
     return Section("motions", "Motions", joined(body))
 
 

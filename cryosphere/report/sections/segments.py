@@ -92,7 +92,7 @@ def _table(contents: Contents) -> Markup:
         shown = shown.drop(columns="name")
     judged = contents.run.verdict.get("segments") or []
     if len(judged) == len(shown):
-        shown["motion_is"] = [_judgement(segment) for segment in judged]
+        shown.insert(1, "motion_is", [_judgement(segment) for segment in judged])
     colours = [colour_of_segment(int(number) - 1) for number in found["segment"]]
     note = (
         None

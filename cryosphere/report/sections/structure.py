@@ -32,7 +32,7 @@ _CANVAS = "Three-dimensional view of the structure: arrow keys turn it, plus and
 
 def section(contents: Contents) -> Section:
     """The view with its controls and data."""
-    rows = shown_residues(contents)
+    rows = shown_residues(contents.run.structure.n_polymer_residues)
     schemes = _schemes(contents, rows)
     films = _films(contents, rows)
     first = next(iter(films.values()))["coordinates"]
@@ -51,9 +51,8 @@ def section(contents: Contents) -> Section:
     return Section("structure", "The structure and its motion", joined(body))
 
 
-def shown_residues(contents: Contents) -> Int[np.ndarray, " residue"]:
-    """Polymer residues that are drawn: all, or every so many of large structures."""
-    count = contents.run.structure.n_polymer_residues
+def shown_residues(count: int) -> Int[np.ndarray, " residue"]:
+    """Of so many polymer residues those that are drawn: all, or every so many."""
     return np.arange(0, count, -(-count // _MOST_RESIDUES))
 
 
