@@ -14,6 +14,7 @@ import resource
 import tempfile
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import mrcfile
 import numpy as np
@@ -44,6 +45,7 @@ def main() -> None:
 
 def measure(path: Path) -> list[tuple[str, float, float, float]]:
     """Name, seconds, CPU seconds, and peak memory of the process so far (GB) of every step."""
+    from cryosphere.export.particles import export_particles
     from cryosphere.io.star import read_particles
     from cryosphere.io.star_rows import write_subset
     from cryosphere.particles.selection import split_held_out
@@ -64,7 +66,32 @@ def measure(path: Path) -> list[tuple[str, float, float, float]]:
     timed("save_table", save_table, path.with_suffix(".npz"), table)
     timed("load_table", load_table, path.with_suffix(".npz"))
     timed("write_subset of every 2nd", write_subset, path, np.arange(0, table.n_particles, 2), path.with_name("s.star"))
+    run, out = stand_in(table, path.parent), path.with_name("exported.star")
+    timed("export z1 > 0, 4 columns", lambda: export_particles(run, out, select="z1 > 0", extra_columns=True))
+    select = "z1 > 0 and rlnLogLikeliContribution > 1e5"
+    timed("export by rlnLogLikeli…", lambda: export_particles(run, out, select=select, overwrite=True))
     return steps
+
+
+def stand_in(table, folder: Path):
+    """What an export needs of a run: a table and a posterior in two dimensions."""
+    from cryosphere.records import Posterior
+    from cryosphere.runs.layout import RunLayout
+
+    n = table.n_particles
+    rng = np.random.default_rng(1)
+    posterior = Posterior(
+        index=np.arange(n),
+        mean=rng.normal(size=(n, 2)).astype(np.float32),
+        covariance=np.tile(0.01 * np.eye(2, dtype=np.float32), (n, 1, 1)),
+        effective_sample_size=np.ones(n, np.float32),
+        log_evidence=np.ones(n, np.float32),
+        nodes=np.zeros((0, 2), np.float32),
+        log_likelihood=np.zeros((n, 0), np.float32),
+    )
+    return SimpleNamespace(
+        table=table, posterior=posterior, latent_dim=2, folder=folder / "run", layout=RunLayout(folder / "run")
+    )
 
 
 def write_table(path: Path, n_particles: int, n_stacks: int, box: int = BOX) -> None:

@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, Int
 
+from cryosphere.analysis.ensemble import Fluctuations
 from cryosphere.analysis.latent import Conformers, PrincipalComponents
-from cryosphere.analysis.motions import SegmentMotion
+from cryosphere.analysis.segments import SegmentMotion
 from cryosphere.analysis.style import (
     BLUE,
     INK,
@@ -113,9 +114,10 @@ def _latent_density(figure, axes, scores: np.ndarray, traversals: Sequence[Confo
 
 
 def plot_fluctuations(
-    path: Path, structure: Structure, labels: Int[np.ndarray, " residue"], rmsf: Float[np.ndarray, " residue"]
+    path: Path, structure: Structure, labels: Int[np.ndarray, " residue"], fluctuations: Fluctuations
 ) -> None:
-    """Draw the RMSF along every chain with the segments as coloured, numbered bands."""
+    """Draw the RMSF along every chain, with its 68 % interval, and the segments as coloured, numbered bands."""
+    rmsf = fluctuations.rmsf
     chains = chain_rows(structure)
     figure = new_figure(9.0, 0.9 + 1.9 * len(chains))
     top = 1.15 * float(rmsf.max()) or 1.0
@@ -123,8 +125,10 @@ def plot_fluctuations(
         numbers = chain_positions(structure, rows)
         _segment_bands(axes, numbers, labels[rows])
         gaps = np.flatnonzero(~structure.bonded[rows[:-1]]) + 1
-        broken = [np.insert(values.astype(float), gaps, np.nan) for values in (numbers, rmsf[rows])]
-        axes.plot(*broken, color=INK, lw=1.3)
+        drawn = (numbers, rmsf[rows], fluctuations.rmsf_low[rows], fluctuations.rmsf_high[rows])
+        place, middle, low, high = (np.insert(values.astype(float), gaps, np.nan) for values in drawn)
+        axes.fill_between(place, low, high, color=INK, alpha=0.3, linewidth=0)
+        axes.plot(place, middle, color=INK, lw=1.3)
         axes.set_ylim(0, top)
         axes.set_xlim(numbers[0] - 0.5, numbers[-1] + 0.5)
         axes.set_title(f"chain {chain}", fontsize=9, loc="left", pad=14)

@@ -1,4 +1,4 @@
-"""``cryosphere export RUN coordinates|ensemble|volumes``."""
+"""``cryosphere export RUN coordinates|ensemble|volumes|particles``."""
 
 from __future__ import annotations
 
@@ -16,12 +16,13 @@ _QUIET = click.option("--quiet", is_flag=True, help="No progress bar.")
 @click.argument("run", type=click.Path(path_type=Path))
 @click.pass_context
 def command(context: click.Context, run: Path) -> None:
-    """Write conformations of RUN as files for other programs.
+    """Write conformations or particles of RUN as files for other programs.
 
     \b
     Example:  cryosphere export run1 coordinates -o coordinates.npy
               cryosphere export run1 ensemble --traversal 1 -o traversal.cif
               cryosphere export run1 volumes --kmeans 5 -o maps
+              cryosphere export run1 particles --state 2 -o state2.star
     """
     context.obj = run
 
@@ -133,6 +134,71 @@ def volumes(run: Path, chosen: dict, output: Path, atoms: str, overwrite: bool, 
     density = "atoms" if atoms == "all" else "residues"
     for path in export_volumes(loaded, _select(loaded, chosen), output, density, overwrite, show_progress=not quiet):
         click.echo(str(path))
+
+
+@command.command()
+@_OUTPUT
+@click.option(
+    "--select", metavar="EXPR", help="Particles for which this holds: 'angle(s2) > 12 and rlnClassNumber == 1'."
+)
+@click.option("--state", "states", metavar="N,N,…", help="Particles of these states.")
+@click.option("--min-probability", type=float, metavar="P", help="Of the particle's own state, above 0 to 1.")
+@click.option(
+    "--polygon",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Particles inside a polygon: a file with x,y of a corner per line.",
+)
+@click.option("--axes", metavar="X,Y", default="pc1,pc2", show_default=True, help="What the polygon is drawn in.")
+@click.option(
+    "--share", type=float, metavar="F", help="This share of those that are left: those with the largest --by."
+)
+@click.option("--by", metavar="EXPR", help="A number per particle: 'angle(s2)', or '-std(z1)' for the surest.")
+@click.option("--not", "invert", is_flag=True, help="All other particles of the run instead.")
+@click.option(
+    "--shared-images",
+    type=click.Choice(["apart", "together", "once"]),
+    default="apart",
+    show_default=True,
+    help="Rows of one image (symmetry expansion): by themselves, all of an image with one chosen, or only the first.",
+)
+@click.option("--columns", "extra_columns", is_flag=True, help="Add latent, state and motions as cryosphere… columns.")
+@click.option(
+    "--input",
+    "input_file",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Where the run's particle file is, if it has moved.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
+@_OVERWRITE
+@_QUIET
+@click.pass_obj
+def particles(run: Path, output: Path, states: str | None, as_json: bool, quiet: bool, **values) -> None:
+    """Chosen particles as the .star or .cs file they came in, every column and byte of a row kept.
+
+    Several ways of choosing must all hold. Columns are those of RUN (z1, std(z1), pc1, std(pc1), log_evidence,
+    effective_sample_size; after 'analyze' state, state_probability, angle(s2), std(angle(s2)), …) and of its particle
+    file (rlnClassNumber, `ctf/df1_A`). Of a .cs the passthrough fields and a .csg to import come too.
+
+    \b
+    Example:  cryosphere export run1 particles --state 2 --min-probability 0.8 -o state2.star
+              cryosphere export run1 particles --select "angle(s2) > 12 and std(angle(s2)) < 4" -o open.star
+              cryosphere export run1 particles --polygon drawn.csv --axes pc1,pc2 --columns -o drawn.star
+              cryosphere export run1 particles --share 0.2 --by "-std(z1)" -o surest.cs
+    """
+    import json
+
+    from cryosphere.export.particle_selection import parse_states
+    from cryosphere.export.particles import export_particles
+
+    numbers = () if states is None else parse_states(states)
+    summary = export_particles(_load(run, quiet), output, states=numbers, **values)
+    if as_json:
+        click.echo(json.dumps(summary.as_dict(), indent=2, ensure_ascii=False))
+        return
+    for line in (*summary.lines(), *map(str, summary.files)):
+        click.echo(line)
 
 
 def _load(run: Path, quiet: bool):

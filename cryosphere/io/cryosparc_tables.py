@@ -169,7 +169,7 @@ def _with_passthrough(table: CsTable) -> CsTable:
     lacking = _lacking(table.columns)
     if not lacking or "passthrough" in table.path.name:
         return table
-    candidates = [(file, read_dataset(file)) for file in _passthrough_files(table.path)]
+    candidates = [(file, read_dataset(file)) for file in passthrough_files(table.path)]
     wanted: dict[int, list[str]] = {}
     for need in lacking:
         offers = [number for number, (_, data) in enumerate(candidates) if _offered(need, data.dtype.names)]
@@ -184,7 +184,7 @@ def _with_passthrough(table: CsTable) -> CsTable:
     return table
 
 
-def _passthrough_files(path: Path) -> Iterator[Path]:
+def passthrough_files(path: Path) -> Iterator[Path]:
     """Passthrough files of particles beside a table, of its job where both names have the number of one."""
     jobs = set(_JOB.findall(path.name))
     for file in sorted(path.parent.glob("*passthrough*.cs")):
@@ -253,8 +253,14 @@ def _read_group(path: Path) -> CsTable:
     return table
 
 
-def _group_files(path: Path) -> dict[str, Path]:
-    """Slot → file of a ``.csg`` group of particles, for the slots that matter."""
+def group_results(path: Path) -> dict[str, tuple[Path, str]]:
+    """Slot → (file, type) of every result of a ``.csg`` group of particles whose file is there.
+
+    Raises
+    ------
+    InputError
+        The group cannot be read, is not of particles, or the file of a slot that matters is missing.
+    """
     if not path.is_file():
         raise InputError(f"{path} does not exist or is not a file; a cryoSPARC .csg group is expected.")
     try:
@@ -269,20 +275,34 @@ def _group_files(path: Path) -> dict[str, Path]:
     kind = kind.get("type") if isinstance(kind, dict) else None
     if kind not in (None, "particle"):
         raise InputError(f"{path} is a group of type {kind}, expected particle; give the .csg of a particle output.")
-    files = {}
+    found = {}
     for slot, result in results.items():
-        if slot in ("blob", "ctf") or (str(slot).startswith("alignments") and slot != "alignments2D"):
-            name = result.get("metafile") if isinstance(result, dict) else None
-            if not isinstance(name, str):
+        slot, result = str(slot), result if isinstance(result, dict) else {}
+        name = result.get("metafile")
+        if not isinstance(name, str):
+            if _matters(slot):
                 raise InputError(f"{path}: results.{slot} has no metafile; export the group again.")
-            name = name.removeprefix(">")
-            places = [folder / name for folder in (path.parent, *list(path.absolute().parents)[1:7])]
-            file = next((place for place in places if place.is_file()), None)
-            if file is None:
-                raise InputError(f"{path}: results.{slot} is in {name}, which is not at {places[0]}; copy it there.")
-            files[slot] = file
+            continue
+        name = name.removeprefix(">")
+        places = [folder / name for folder in (path.parent, *list(path.absolute().parents)[1:7])]
+        file = next((place for place in places if place.is_file()), None)
+        if file is not None:
+            found[slot] = file, str(result.get("type") or f"particle.{slot}")
+        elif _matters(slot):
+            raise InputError(f"{path}: results.{slot} is in {name}, which is not at {places[0]}; copy it there.")
+    return found
+
+
+def _group_files(path: Path) -> dict[str, Path]:
+    """Slot → file of a ``.csg`` group of particles, for the slots that matter."""
+    files = {slot: file for slot, (file, _) in group_results(path).items() if _matters(slot)}
     if not files:
         raise InputError(
             f"{path} has no results blob, ctf or alignments3D; give the .csg of a 3-D refinement's particles."
         )
     return files
+
+
+def _matters(slot: str) -> bool:
+    """Whether images, CTF or 3-D poses are in a slot."""
+    return slot in ("blob", "ctf") or (slot.startswith("alignments") and slot != "alignments2D")

@@ -14,7 +14,7 @@ from jaxtyping import Int
 from cryosphere.errors import InputError
 
 _QUOTED = re.compile(rb"(?<!\S)'([^'\n]*)'(?!\S)")
-_COMMENT = re.compile(rb"(?m)(?:^|(?<=\s))#.*$")
+COMMENT = re.compile(rb"(?m)(?:^|(?<=\s))#.*$")
 _TOKEN = re.compile(r'"([^"]*)"(?!\S)|(\S+)')
 
 
@@ -136,7 +136,7 @@ def tokens(text: bytes) -> list[str]:
 def plain_text(text: bytes) -> bytes:
     """Lines without comments (``#`` at the start of a cell), and with double quotes where single ones were."""
     if b"#" in text:
-        text = _COMMENT.sub(b"", text)
+        text = COMMENT.sub(b"", text)
     return _QUOTED.sub(rb'"\1"', text) if b"'" in text else text
 
 

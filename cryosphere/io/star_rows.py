@@ -12,7 +12,7 @@ from jaxtyping import Int
 from cryosphere.errors import InputError
 from cryosphere.io.atomic import atomic_output
 from cryosphere.io.star import particle_block
-from cryosphere.io.star_blocks import StarBlock, row_offsets, scan_blocks
+from cryosphere.io.star_blocks import COMMENT, StarBlock, row_offsets, scan_blocks
 
 
 def write_subset(
@@ -124,7 +124,7 @@ def _cell(value: object) -> str:
 def _with_cells(line: bytes, cells: list[str]) -> bytes:
     """A row with further cells behind its own, and what came behind it (its line's end, comments) as it was."""
     first, newline, rest = line.partition(b"\n")
-    body = first.rstrip(b"\r")
-    ending = first[len(body) :] + newline
+    comment = COMMENT.search(first) if b"#" in first else None
+    body = first[: comment.start()] if comment else first.rstrip(b"\r")
     blank = b"" if body.endswith((b" ", b"\t")) else b" "
-    return body + blank + " ".join(cells).encode() + b" " + ending + rest
+    return body + blank + " ".join(cells).encode() + b" " + first[len(body) :] + newline + rest

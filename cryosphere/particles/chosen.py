@@ -12,13 +12,11 @@ import pandas as pd
 from jaxtyping import Bool, Int
 
 from cryosphere.errors import ConfigError, InputError
-from cryosphere.io.cryosparc_tables import read_table
-from cryosphere.io.particles import is_cryosparc
 from cryosphere.io.row_files import read_numbered_rows
-from cryosphere.io.star import optics_block, particle_block
+from cryosphere.io.star import particle_block
 from cryosphere.io.star_blocks import scan_blocks
-from cryosphere.io.star_optics import group_numbers
 from cryosphere.io.star_tables import read_block
+from cryosphere.particles.columns import source_columns
 from cryosphere.particles.expressions import Condition
 from cryosphere.particles.sampling import on_common_grid
 from cryosphere.particles.sources import image_of_row
@@ -93,58 +91,14 @@ def table_columns(table: ParticleTable, condition: Condition) -> dict[str, np.nd
     InputError, ConfigError
         If a file cannot be read or has other rows than the table, or a column is not there.
     """
-    source = table.source
-    columns_of = _columns_of_cryosparc if is_cryosparc(source) else _columns_of_star
-    columns, n_rows = columns_of(source, condition)
-    if n_rows != table.n_particles:
+    source = source_columns(table.source)
+    condition.require(source.names)
+    if source.n_rows != table.n_particles:
         raise InputError(
-            f"{source} has {n_rows} rows and {table.n_particles} particles, so that its columns cannot be told apart "
-            "by particle; use particles.index_file."
+            f"{table.source} has {source.n_rows} rows and {table.n_particles} particles, so that its columns cannot be "
+            "told apart by particle; use particles.index_file."
         )
-    return columns
-
-
-def _columns_of_star(path: Path, condition: Condition) -> tuple[dict[str, np.ndarray], int]:
-    """Columns of a condition, and the number of rows."""
-    blocks = scan_blocks(path)
-    block, optics = particle_block(path, blocks), optics_block(blocks)
-    condition.require([*block.columns, *(optics.columns if optics else ())])
-    particles = read_block(path, block, condition.columns | {"rlnOpticsGroup", "rlnImageName"})
-    own = condition.columns & set(block.columns)
-    columns = {name: _as_array(particles.frame[name]) for name in own}
-    more = condition.columns - own
-    if optics and more:
-        groups = read_block(path, optics, more | {"rlnOpticsGroup"})
-        known, numbers = group_numbers(particles, groups)
-        order = np.argsort(known, kind="stable")
-        row = order[np.searchsorted(known[order], numbers)]
-        columns |= {name: _as_array(groups.frame[name])[row] for name in more}
-    return columns, len(particles.frame)
-
-
-def _as_array(column: pd.Series) -> np.ndarray:
-    """Column as numbers where every cell is one or ``nan``, as text otherwise."""
-    numbers = pd.to_numeric(column, errors="coerce")
-    if numbers.isna().any():
-        cells = column.astype(str)
-        if (numbers.isna() & ~cells.str.lower().isin(("nan", "-nan"))).any():
-            return cells.to_numpy(object)
-    return _plain(numbers.to_numpy())
-
-
-def _plain(values: np.ndarray) -> np.ndarray:
-    """Values as integers, float64 or text (object)."""
-    if values.dtype.kind in "iu":
-        return values
-    return values.astype(str).astype(object) if values.dtype.kind in "SU" else values.astype(np.float64)
-
-
-def _columns_of_cryosparc(path: Path, condition: Condition) -> tuple[dict[str, np.ndarray], int]:
-    """Fields of a condition, and the number of rows."""
-    rows = read_table(path)
-    fields = {name: values for name, values in rows.columns.items() if values.ndim == 1}
-    condition.require(fields)
-    return {name: _plain(fields[name]) for name in condition.columns}, rows.n_rows
+    return source.read(condition.columns)
 
 
 def _is_listed(table: ParticleTable, path: Path) -> Bool[np.ndarray, " particle"]:

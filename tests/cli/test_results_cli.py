@@ -9,6 +9,7 @@ from click.testing import CliRunner
 from cryosphere.cli import main
 from cryosphere.simulation.truth import write_truth
 from tests.run_factory import make_run
+from tests.star_runs import N, attach, star_text
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +94,7 @@ def test_a_folder_that_is_no_run_is_named(tmp_path):
 
 def test_analyze_prints_what_was_found_and_where(tmp_path):
     run = make_run(tmp_path / "run")
-    result = _call("analyze", run.folder, "--points", "3", "--kmeans", "2", "--quiet")
+    result = _call("analyze", run.folder, "--points", "3", "--clustering", "kmeans", "--states", "2", "--quiet")
     assert result.exit_code == 0
     assert "PC1" in result.stdout
     assert str(run.folder / "analysis" / "rmsf.png") in result.stdout
@@ -122,6 +123,36 @@ def test_help_has_an_example(command):
     assert f"cryosphere {command[0]} run1" in result.stdout
 
 
-@pytest.mark.parametrize("kind", ["coordinates", "ensemble", "volumes"])
+@pytest.mark.parametrize("kind", ["coordinates", "ensemble", "volumes", "particles"])
 def test_help_of_exports_has_an_example(run, kind):
     assert f"export run1 {kind}" in _call("export", run.folder, kind, "--help").stdout
+
+
+def test_particles_as_a_file_with_a_summary(tmp_path):
+    run = make_run(tmp_path / "run", n_particles=N, shared=True)
+    run.table.source.write_text(star_text(N))
+    run = attach(run, run.table.source)
+    output = tmp_path / "open.star"
+    chosen = run.posterior.mean[:, 0] > 0
+    result = _call("export", run.folder, "particles", "--select", "z1 > 0", "--columns", "-o", output, "--quiet")
+    assert (result.exit_code, result.stderr) == (0, "")
+    lines = result.stdout.splitlines()
+    assert lines[0] == f"{chosen.sum()} of 60 particles of the run, {100 * chosen.mean():.1f} %"
+    assert lines[-1] == str(output)
+    assert "_cryosphereLatent1Std #" in output.read_text()
+    arguments = ("--share", "0.5", "--by", "-std(z1)", "--not", "--json", "--overwrite", "-o", output)
+    summary = json.loads(_call("export", run.folder, "particles", *arguments).stdout)
+    assert (summary["n_chosen"], summary["n_particles"], summary["files"]) == (30, 60, [str(output)])
+    largest = np.sort(run.posterior.std[:, 0])[30:]
+    assert np.sort(run.posterior.std[:, 0][_exported(output, run)]) == pytest.approx(largest)
+    moved = run.table.source.rename(tmp_path / "moved.star")
+    arguments = ("--polygon", tmp_path / "p.csv", "--axes", "z1,z2", "--input", moved, "-o", tmp_path / "q.star")
+    (tmp_path / "p.csv").write_text("0,-9\n9,-9\n9,9\n0,9\n")
+    assert _call("export", run.folder, "particles", *arguments).exit_code == 0
+    assert (_exported(tmp_path / "q.star", run, moved) == np.flatnonzero(chosen)).all()
+
+
+def _exported(path, run, source=None):
+    """Rows of the input file that a file of particles has."""
+    lines = [line for line in (source or run.table.source).read_text().splitlines() if "@" in line]
+    return np.array([lines.index(line) for line in path.read_text().splitlines() if "@" in line])

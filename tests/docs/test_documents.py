@@ -13,10 +13,13 @@ from click.testing import CliRunner
 
 from cryosphere.cli import main
 from tests.particle_sets import SHORT_TRAINING, write_particle_set
+from tests.run_factory import make_run
+from tests.star_runs import N, attach, star_text
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 INPUTS = (ROOT / "tutorials" / "inputs.md").read_text()
+SELECTIONS = (ROOT / "tutorials" / "selections.md").read_text()
 PERFORMANCE = (ROOT / "tutorials" / "performance.md").read_text()
 
 
@@ -50,8 +53,23 @@ def test_the_tutorial_runs(tmp_path):
     assert "RMSD per image, mean" in run_script(shortened, tmp_path)
 
 
+def test_the_python_example_of_the_selections_runs(tmp_path):
+    (example,) = re.findall(r"```python\n(.*?)```", SELECTIONS, re.DOTALL)
+    run = make_run(tmp_path / "run1", n_particles=N, shared=True)
+    run.table.source.write_text(star_text(N))
+    attach(run, run.table.source)
+    printed = run_script(example, tmp_path)
+    assert f"'n_particles': {N}" in printed
+    assert (tmp_path / "surest.star").exists()
+
+
 @pytest.mark.parametrize(
-    "document", ["README.md", "CHANGELOG.md", "tutorials/README.md", "tutorials/inputs.md", "tutorials/performance.md"]
+    "document",
+    [
+        "README.md",
+        "CHANGELOG.md",
+        *(f"tutorials/{name}.md" for name in ("README", "inputs", "performance", "selections")),
+    ],
 )
 def test_files_that_documents_link_to_exist(document):
     path = ROOT / document
@@ -61,7 +79,7 @@ def test_files_that_documents_link_to_exist(document):
 
 
 def test_commands_of_the_documents_exist_with_the_options_shown():
-    blocks = re.findall(r"```(?:sh|bash)\n(.*?)```", README + INPUTS + PERFORMANCE, re.DOTALL)
+    blocks = re.findall(r"```(?:sh|bash)\n(.*?)```", README + INPUTS + SELECTIONS + PERFORMANCE, re.DOTALL)
     lines = [line.split("#")[0].strip() for block in blocks for line in block.replace("\\\n", " ").splitlines()]
     commands = [part.strip() for line in lines for part in line.split("&&") if part.strip().startswith("cryosphere")]
     assert len(commands) >= 6

@@ -7,7 +7,7 @@ import starfile
 import yaml
 from click.testing import CliRunner
 
-from cryosphere.analysis.tables import write_latents
+from cryosphere.analysis.tables import write_particles
 from cryosphere.cli import main
 from cryosphere.errors import InputError, RunError
 from cryosphere.evaluation.evaluate import evaluate
@@ -72,9 +72,9 @@ def test_scores_and_tables_are_of_the_chosen_particles(trained, expected_rows, t
     scored = np.loadtxt(base / "run" / "evaluation" / "per_image.csv", delimiter=",", skiprows=1)
     assert scored[:, 0].tolist() == expected_rows.tolist()
     assert scored[:, 1].tolist() == state[expected_rows].tolist()
-    run, n = Run.load(base / "run"), len(expected_rows)
-    write_latents(tmp_path / "latent.csv", run.table, run.posterior, np.zeros((n, 1)), np.zeros(n, int))
-    lines = (tmp_path / "latent.csv").read_text().splitlines()[1:]
+    run = Run.load(base / "run")
+    write_particles(tmp_path / "particles.csv", run.table, run.posterior, {"z1": run.posterior.mean[:, 0]})
+    lines = (tmp_path / "particles.csv").read_text().splitlines()[1:]
     assert [line.split(",")[:2] for line in lines] == [
         [str(row), f"{row + 1:06d}@particles.mrcs"] for row in expected_rows
     ]

@@ -11,7 +11,7 @@ from cryosphere.errors import ConfigError, InputError
 from cryosphere.io.particles import read_particles as read_any
 from cryosphere.io.star import read_particles
 from cryosphere.io.star_tables import read_block
-from cryosphere.particles import chosen
+from cryosphere.particles import chosen, columns
 from cryosphere.particles.chosen import chosen_particles
 from cryosphere.particles.selection import half_set_rows, training_rows
 from cryosphere.runs.tables import load_table, save_table
@@ -194,7 +194,8 @@ def test_only_the_columns_that_are_needed_are_kept(expanded, tmp_path, write_sta
         return table
 
     table = read_particles(expanded)
-    monkeypatch.setattr(chosen, "read_block", recorded)
+    for module in (chosen, columns):
+        monkeypatch.setattr(module, "read_block", recorded)
     chosen_particles(table, select="rlnClassNumber == 1 and rlnVoltage > 1", subset=expanded)
     assert read == [
         ("particles", {"rlnClassNumber", "rlnOpticsGroup", "rlnImageName"}),

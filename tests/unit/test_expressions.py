@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from cryosphere.errors import ConfigError
-from cryosphere.particles.expressions import Condition
+from cryosphere.particles.expressions import Condition, Quantity
 
 GENERATOR = np.random.default_rng(3)
 FRAME = pd.DataFrame(
@@ -89,9 +89,23 @@ def test_names_may_be_written_as_in_a_star_file():
         ("rlnClassNumber == True", "'True' is not understood"),
         ("rlnClassNumber ** 2 > 1", "is not understood"),
         ("rlnMicrographName[0] == 'm'", "is not understood"),
-        ("abs(rlnOriginXAngst) > 1", "no column 'abs'"),
-        ("__import__('os').system('false') == 0", "no column '_import__'"),
+        ("abs(rlnOriginXAngst) > 1", "no column 'abs(rlnOriginXAngst)'"),
+        ("__import__('os').system('false') == 0", "is not understood"),
+        ("__import__('os') == 0", "no column '__import__(\"os\")'"),
+        ("eval('1') == 1 or exec('x') == 1", "no column 'eval(\"1\")'"),
+        ("open('/etc/passwd').read() == 'x'", "is not understood"),
+        ("(lambda: 1)() == 1", "is not understood"),
+        ("[x for x in ().__class__.__bases__] == 1", "no column 'x'"),
+        ("std(rlnOriginXAngst + 1) > 1", "not understood as part of a column's name"),
+        ("std(*rlnOriginXAngst) > 1", "not understood as part of a column's name"),
+        ("std(ddof=1) > 1", "'std(ddof=1)' is not understood"),
+        ("std() > 1", "'std()' is not understood"),
+        ("std(angle(3)) > 1", "'3' is not understood as part of a column's name"),
+        ("`std`(rlnOriginXAngst) > 1", "is not understood"),
         ("rlnMicrographName.str == 'm'", "is not understood"),
+        ("rlnOriginXAngst" + " + 1" * 100 + " > 0", "nested too deeply"),
+        ("(" * 5000 + "rlnOriginXAngst > 0" + ")" * 5000, "cannot be understood"),
+        ("std(" * 50 + "rlnOriginXAngst" + ")" * 50 + " > 0", "no column 'std("),
     ],
 )
 def test_what_is_no_condition_is_refused_in_one_sentence(text, words):
@@ -100,3 +114,40 @@ def test_what_is_no_condition_is_refused_in_one_sentence(text, words):
     assert words in str(caught.value)
     assert str(caught.value).startswith("particles.select")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("angle(s2) > 0", "angle(s2)"),
+        ("std( angle(s2 ) )>0", "std(angle(s2))"),
+        ("distance('A:1-120',  \"A:150-214\") > 0", 'distance("A:1-120","A:150-214")'),
+        ("std(distance(' A:1-120  B:3-5', 'A:150-214')) > 0", 'std(distance("A:1-120 B:3-5","A:150-214"))'),
+        ("dihedral('a', 'b', 'c', \"it's\") > 0", 'dihedral("a","b","c","it\'s")'),
+        ("std(`ctf/df1_A`) > 0", "std(`ctf/df1_A`)"),
+    ],
+)
+def test_what_looks_like_a_call_is_a_column_of_one_name(text, name):
+    condition = Condition(text)
+    assert condition.columns == {name}
+    assert condition.holds({name: np.array([1.0, -1.0, np.nan])}).tolist() == [True, False, False]
+    again = Condition(f"{name} > 0")
+    assert again.columns == {name}
+
+
+def test_calls_take_part_in_conditions_like_any_column():
+    columns = {"angle(s2)": np.array([3.0, 13.0, 14.0, np.nan]), "std(angle(s2))": np.array([1.0, 5.0, 2.0, 1.0])}
+    text = "angle(s2) > 12 and std(angle(s2)) < 4 or not (angle(s2) + 1 > 5)"
+    assert Condition(text).columns == set(columns)
+    assert Condition(text).holds(columns).tolist() == [True, False, True, False]
+    with pytest.raises(ConfigError, match=r"no column 'angle\(s3\)'; did you mean 'angle\(s2\)'"):
+        Condition("angle(s3) > 12").holds(columns)
+
+
+def test_quantities_are_numbers_per_row():
+    columns = {"x": np.array([1, 2], dtype=np.uint8), "std(x)": np.array([0.5, np.nan]), "t": np.array(["a", "b"])}
+    assert Quantity("-x").values(columns).tolist() == [-1.0, -2.0]
+    np.testing.assert_array_equal(Quantity("(x - std(x)) / 2", "--by").values(columns), [0.25, np.nan])
+    for text, words in (("t", "`t` is no number"), ("x > 1", "is no number"), ("3", "no number per row"), ("y", "'y'")):
+        with pytest.raises(ConfigError, match=f"--by '{text}': .*{words}"):
+            Quantity(text, "--by").values(columns)

@@ -10,7 +10,6 @@ from sklearn.decomposition import PCA
 
 from cryosphere.analysis.analyze import analyze
 from cryosphere.analysis.latent import kmeans, principal_components, traverse
-from cryosphere.analysis.motions import SegmentTracker, main_range, measure_motions
 from cryosphere.analysis.tables import residue_ranges
 from cryosphere.errors import InputError
 from cryosphere.inference.ensemble import FluctuationMeter, hard_segments, spread_rows
@@ -85,60 +84,6 @@ def test_streamed_fluctuation_equals_that_of_the_whole_array():
     assert meter.mean == pytest.approx(ensemble.mean(0), abs=1e-4)
 
 
-@pytest.fixture
-def turning():
-    """30 residues; rows 10-19 turn uniformly by ±30° about z through their centre, rows 20-29 slide ±4 Å along x."""
-    generator = np.random.default_rng(4)
-    nominal = generator.normal(0, 8, (30, 3))
-    fractions = np.linspace(-1, 1, 201)
-    states = np.repeat(nominal[None], len(fractions), axis=0)
-    centre = nominal[10:20].mean(0)
-    for state, fraction in zip(states, fractions, strict=True):
-        turn = Rotation.from_euler("z", 30 * fraction, degrees=True)
-        state[10:20] = turn.apply(nominal[10:20] - centre) + centre
-        state[20:] += [4 * fraction, 0, 0]
-    return nominal, states, np.repeat([0, 1, 2], 10)
-
-
-def test_segment_motion_is_the_one_put_in(turning):
-    nominal, states, labels = turning
-    batches = [(np.arange(n, n + 67), states[n : n + 67]) for n in (0, 67, 134)]
-    _, (resting, turned, slid) = measure_motions(batches, nominal, labels, 3)
-    assert resting.angle_range_deg == pytest.approx(0, abs=1e-4)
-    assert turned.angle_range_deg == pytest.approx(54, abs=0.01)
-    assert turned.rotation_axis == pytest.approx([0, 0, 1], abs=1e-6)
-    assert turned.translation_range == pytest.approx(0, abs=1e-6)
-    assert slid.angle_range_deg == pytest.approx(0, abs=1e-4)
-    assert slid.translation_range == pytest.approx(7.2, abs=1e-6)
-    assert slid.translation_direction == pytest.approx([1, 0, 0], abs=1e-6)
-
-
-def test_tracking_every_third_conformation_counts_over_batches(turning):
-    nominal, states, labels = turning
-    batches = [(np.arange(n, n + 50), states[n : n + 50]) for n in (0, 50, 100, 150)]
-    meter, thinned = measure_motions(batches, nominal, labels, 3, track_every=3)
-    _, expected = measure_motions([(np.arange(200)[::3], states[:200:3])], nominal, labels, 3)
-    assert meter.count == 200
-    assert thinned[1].angle_range_deg == pytest.approx(expected[1].angle_range_deg)
-    assert thinned[2].translation_range == pytest.approx(expected[2].translation_range)
-
-
-def test_small_and_empty_segments_have_no_rotation():
-    positions = np.zeros((4, 3, 3))
-    positions[:, 1, 0] = [0, 1, 2, 3]
-    tracker = SegmentTracker(positions[0], np.array([0, 0, -1]), 2)
-    tracker.add(positions)
-    small, empty = tracker.motions()
-    assert np.isnan(small.angle_range_deg)
-    assert small.translation_range == pytest.approx(0.9 * 1.5)
-    assert empty.n_residues == 0
-    assert np.isnan(empty.translation_range)
-
-
-def test_main_range_of_no_spread_is_zero():
-    assert main_range(np.ones((5, 3)))[0] == 0
-
-
 def test_hard_segments_leave_fixed_residues_out():
     weights = np.array([[0.2, 0.8], [0.0, 0.0], [0.6, 0.4]])
     assert hard_segments(weights).tolist() == [1, -1, 0]
@@ -169,22 +114,37 @@ def test_analysis_writes_every_table_and_picture(analysed):
     run, result = analysed
     names = {path.name for path in result.files}
     pictures = {"latent.png", "rmsf.png", "segments.png", "motions.png", "training.png"}
-    tables = {"latent.csv", "pca.csv", "rmsf.csv", "segments.csv", "traversal_pc1.csv", "kmeans.csv"}
-    assert pictures | tables | {"traversal_pc1.cif", "kmeans.cif"} <= names
+    pictures |= {"states.png", "landscape.png"}
+    tables = {"particles.csv", "pca.csv", "rmsf.csv", "segments.csv", "traversal_pc1.csv"}
+    tables |= {"motions.csv", "states.csv", "path.csv", "particles.npz", "states.npz", "landscape.npz"}
+    wanted = pictures | tables | {"traversal_pc1.cif", "states.cif", "path.cif"}
+    optional = ("traversal_pc2", "traversal_pc3", "path")  # a path only where draws are joined
+    assert {name for name in wanted if not name.startswith(optional)} == {
+        name for name in names if not name.startswith(optional)
+    }
+    assert ("path.csv" in names) == ("path.cif" in names) == (result.path is not None)
     for name in pictures:
         assert (result.folder / name).read_bytes().startswith(b"\x89PNG")
-    latents = _rows(result.folder / "latent.csv")
+    latents = _rows(result.folder / "particles.csv")
     assert [int(row["particle"]) for row in latents] == list(range(run.table.n_particles))
     assert float(latents[7]["z1"]) == pytest.approx(run.posterior.mean[7, 0], rel=1e-5)
     assert latents[7]["image"] == "000008@particles.mrcs"
 
 
-def test_table_of_residues_has_the_rmsf_of_the_expected_coordinates(analysed):
+def test_table_of_residues_has_the_rmsf_of_the_ensemble(analysed):
     run, result = analysed
     rows = _rows(result.folder / "rmsf.csv")
-    everything = run.conformations().astype(np.float64)
-    expected = np.sqrt(((everything - everything.mean(0)) ** 2).sum(2).mean(0))
+    sample = result.ensemble.sample
+    if run.posterior.is_shared:  # else one draw of every particle
+        averaged = run.grid.weights(run.posterior.log_likelihood).mean(0)
+        assert sample.weights == pytest.approx(averaged, abs=1e-9)
+    everything = run.decode(sample.latent).astype(np.float64)
+    mean = np.einsum("g,gri->ri", sample.weights, everything)
+    expected = np.sqrt(np.einsum("g,gr->r", sample.weights, ((everything - mean) ** 2).sum(2)))
     assert [float(row["rmsf_angstrom"]) for row in rows] == pytest.approx(expected, rel=1e-3)
+    for row in rows:
+        assert float(row["rmsf_low"]) <= float(row["rmsf_angstrom"]) <= float(row["rmsf_high"])
+        assert float(row["displacement_p5"]) <= float(row["displacement_p50"]) <= float(row["displacement_p95"])
     assert (rows[11]["chain"], rows[11]["residue"], rows[11]["name"]) == ("A", "13", "ALA")
 
 
@@ -219,8 +179,8 @@ def test_a_folder_that_is_no_analysis_is_never_replaced(tmp_path):
 def test_collapsed_posterior_is_analysed(tmp_path):
     run = make_run(tmp_path / "run", latent=np.zeros((60, 2)), spread=0.0)
     result = analyze(run)
-    assert result.rmsf.max() < 1e-4
-    assert len(result.clusters.rows) == 1
+    assert result.fluctuations.rmsf.max() < 1e-4
+    assert result.states.n_states == 1
 
 
 def test_a_failed_analysis_leaves_nothing(tmp_path):

@@ -6,7 +6,9 @@ import pytest
 import starfile
 
 from cryosphere.errors import InputError
+from cryosphere.io.star_blocks import scan_blocks
 from cryosphere.io.star_rows import write_subset
+from cryosphere.io.star_tables import read_block
 
 FILES = "FinalRefinement-OriginalParticles-PfCRT empiar_10076_7 relion31 relion31.v2 sample_particles_relion31".split()
 
@@ -127,3 +129,13 @@ def test_particles_without_a_loop(tmp_path):
     (tmp_path / "in.star").write_text("data_particles\n_rlnImageName 1@s\n_rlnA 2\n")
     with pytest.raises(InputError, match="without a loop_"):
         write_subset(tmp_path / "in.star", np.array([0]), tmp_path / "out.star")
+
+
+def test_further_columns_stand_before_comments_of_a_row(tmp_path):
+    text = "data_\nloop_\n_rlnImageName\n_rlnA\n1@s 'a b'\t # one\n2@s \"a#b\"\n3@s c#d #three\r\n"
+    (tmp_path / "in.star").write_bytes(text.encode())
+    write_subset(tmp_path / "in.star", np.array([0, 1, 2]), tmp_path / "out.star", {"csB": [7, 8, 9]})
+    rows = ["1@s 'a b'\t 7 # one\n", '2@s "a#b" 8 \n', "3@s c#d 9 #three\r\n"]
+    assert (tmp_path / "out.star").read_bytes().decode().endswith("_csB #3 \n" + "".join(rows))
+    read = read_block(tmp_path / "out.star", scan_blocks(tmp_path / "out.star")[0]).frame
+    assert read["csB"].tolist() == [7, 8, 9] and read["rlnA"].tolist() == ["a b", "a#b", "c#d"]

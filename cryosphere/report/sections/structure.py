@@ -114,7 +114,7 @@ def _schemes(contents: Contents, rows: np.ndarray) -> dict[str, dict]:
     run, labels = contents.run, contents.labels[rows]
     present = [int(label) for label in np.unique(labels)]
     names = [(("in no segment" if s < 0 else run.segment_names[s]), colour_of_segment(s)) for s in present]
-    schemes = {"segment": {"colours": [colour_of_segment(label) for label in labels], "legend": legend(names)}}
+    schemes = {"segment": {"colours": [colour_of_segment(label) for label in labels.tolist()], "legend": legend(names)}}
     if contents.rmsf is not None:
         rmsf = contents.rmsf[rows]
         top = float(rmsf.max()) or 1.0
