@@ -14,6 +14,7 @@ from markupsafe import Markup
 
 from cryosphere.report.html import joined, number, tag
 
+Real = float | int | np.floating | np.integer
 # In user units; the page scales them.
 _WIDTH, _HEIGHT = 480.0, 300.0
 _LEFT, _RIGHT, _TOP, _BOTTOM = 64.0, 14.0, 14.0, 46.0
@@ -36,28 +37,28 @@ class Line:
 class Axes:
     """Scales of a chart in user units, and what is written along them."""
 
-    x_range: tuple[float, float]
-    y_range: tuple[float, float]
+    x_range: tuple[Real, Real]
+    y_range: tuple[Real, Real]
     x_label: str
     y_label: str
-    width: float = _WIDTH
-    height: float = _HEIGHT
-    x_ticks: Sequence[tuple[float, str]] | None = None
-    y_ticks: Sequence[tuple[float, str]] | None = None
+    width: Real = _WIDTH
+    height: Real = _HEIGHT
+    x_ticks: Sequence[tuple[Real, str]] | None = None
+    y_ticks: Sequence[tuple[Real, str]] | None = None
     grid: bool = True
-    left: float = _LEFT
+    left: Real = _LEFT
 
     @property
     def inner(self) -> tuple[float, float, float, float]:
         """Left, top, right and bottom of the plot itself."""
         return self.left, _TOP, self.width - _RIGHT, self.height - _BOTTOM
 
-    def x(self, value: Float[np.ndarray, "*n"] | float):
+    def x(self, value: Float[np.ndarray, "*n"] | Real):
         """Abscissa in user units."""
         low, high = self.x_range
         return self.inner[0] + (np.asarray(value) - low) / (high - low) * (self.inner[2] - self.inner[0])
 
-    def y(self, value: Float[np.ndarray, "*n"] | float):
+    def y(self, value: Float[np.ndarray, "*n"] | Real):
         """Ordinate in user units."""
         low, high = self.y_range
         return self.inner[3] - (np.asarray(value) - low) / (high - low) * (self.inner[3] - self.inner[1])
@@ -89,13 +90,13 @@ class Axes:
         return joined(pieces)
 
 
-def svg(width: float, height: float, label: str, *content: Markup, class_: str = "chart") -> Markup:
+def svg(width: Real, height: Real, label: str, *content: Markup, class_: str = "chart") -> Markup:
     """An SVG element with a text for screen readers."""
     view = f"0 0 {width:g} {height:g}"
     return tag("svg", tag("title", label), *content, viewBox=view, role="img", aria_label=label, class_=class_)
 
 
-def ticks(low: float, high: float, most: int = 6) -> list[tuple[float, str]]:
+def ticks(low: Real, high: Real, most: int = 6) -> list[tuple[float, str]]:
     """Round values within a range, with their texts."""
     if not high > low:
         return [(low, number(low))]
@@ -107,7 +108,7 @@ def ticks(low: float, high: float, most: int = 6) -> list[tuple[float, str]]:
     return [(float(v), f"{v + 0.0:.{digits}f}".replace("-", "\N{MINUS SIGN}")) for v in np.round(values, 12)]
 
 
-def padded(values: Float[np.ndarray, " n"], share: float = 0.06) -> tuple[float, float]:
+def padded(values: Float[np.ndarray, " n"], share: float = 0.06) -> tuple[Real, Real]:
     """Range of finite values with a margin; never empty."""
     finite = np.asarray(values, dtype=float)
     finite = finite[np.isfinite(finite)]
@@ -181,7 +182,7 @@ def density(
     x_label: str,
     y_label: str,
     label: str,
-    marks: Sequence[tuple[float, float, str]] = (),
+    marks: Sequence[tuple[Real, Real, str]] = (),
 ) -> Markup:
     """Density of points as one image: strength by log of the count, colour by what most of a bin's points belong to."""
     n_bins = int(np.clip(2.0 * len(points) ** (1 / 3), 16, 160))
@@ -208,7 +209,7 @@ def shade(
     return tag("image", href=address, **place, preserveAspectRatio="none", class_="pixels")
 
 
-def mark(axes: Axes, x: float, y: float, text: str) -> Markup:
+def mark(axes: Axes, x: Real, y: Real, text: str) -> Markup:
     """A numbered disc at a place."""
     place = float(axes.x(x)), float(axes.y(y))
     disc = tag("circle", cx=f"{place[0]:.1f}", cy=f"{place[1]:.1f}", r="8", class_="mark")

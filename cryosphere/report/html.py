@@ -165,7 +165,7 @@ def unbroken_ranges(text: str) -> str:
     return _RANGE.sub("\\1\N{NON-BREAKING HYPHEN}\\2", text)
 
 
-def number(value: float) -> str:
+def number(value: float | np.floating) -> str:
     """A number with as many digits as it deserves."""
     if not np.isfinite(value):
         return ""
@@ -188,6 +188,6 @@ def whole_number(value: int | np.integer) -> str:
     return f"{int(value):,}".replace("-", MINUS)
 
 
-def percent(share: float) -> str:
+def percent(share: float | np.floating) -> str:
     """A share in per cent."""
     return f"{number(100 * share)}\N{NO-BREAK SPACE}%"

@@ -37,11 +37,11 @@ def still_pictures(
     chosen : sequence of (int, str)
         Conformations and what is written below each.
     """
-    seen = coordinates - coordinates.reshape(-1, 3).mean(0)
+    seen = coordinates - coordinates.reshape(-1, 3).mean(0, dtype=np.float64)
     axes = np.linalg.eigh(np.einsum("cri,crj->ij", seen, seen))[1][:, ::-1]
     axes[:, 2] *= np.sign(np.linalg.det(axes)) or 1.0
     seen = seen @ axes
-    reach = np.abs(seen[..., :2]).max((0, 1)) + 1e-6
+    reach = (np.abs(seen[..., :2]).max((0, 1)) + 1e-6).tolist()
     scale = (_WIDTH / 2 - _MARGIN) / reach[0]
     height = 2 * (reach[1] * scale + _MARGIN)
     return [figure(_picture(seen[i], colours, breaks, scale, height, text), text) for i, text in chosen]

@@ -67,7 +67,7 @@ def _bands(contents: Contents, chains: list) -> Markup:
     return charts.svg(_WIDTH, y, label, *pieces, class_="chart bands")
 
 
-def _profile(x: np.ndarray, heights: np.ndarray, ground: float) -> Markup:
+def _profile(x: np.ndarray, heights: np.ndarray, ground) -> Markup:
     """RMSF of a chain as an area on its band."""
     way = " ".join(f"{a:.1f},{b:.1f}" for a, b in zip(x, heights, strict=True))
     return tag("polyline", points=f"{x[0]:.1f},{ground:.1f} {way} {x[-1]:.1f},{ground:.1f}", class_="profile")
