@@ -39,8 +39,8 @@ def browser() -> Iterator:
 class Opened:
     """A page from a file, with everything it said and asked for."""
 
-    def __init__(self, running, path: Path, width: int = 1280, **options) -> None:
-        self.context = running.new_context(viewport={"width": width, "height": 900}, offline=True, **options)
+    def __init__(self, running, path: Path, width: int = 720, **options) -> None:
+        self.context = running.new_context(viewport={"width": width, "height": 520}, offline=True, **options)
         self.page = self.context.new_page()
         self.said, self.asked = [], []
         self.page.on("console", lambda message: self.said.append(f"{message.type}: {message.text}"))

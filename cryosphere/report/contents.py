@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -109,6 +110,24 @@ class Contents:
                 return dict(archive)
         except (ValueError, OSError, BadZipFile) as error:
             raise self._damaged(name, error) from None
+
+    def read_json(self, path: Path) -> dict | None:
+        """A JSON object in the run folder; None if there is none.
+
+        Raises
+        ------
+        RunError
+            It is there and is something else.
+        """
+        if not path.is_file():
+            return None
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))
+        except (ValueError, OSError):
+            found = None
+        if not isinstance(found, dict):
+            raise RunError(f"{path}: damaged; delete it, and the page says that it is missing.")
+        return found
 
     def numbers(self, name: str, frame: pd.DataFrame, columns: str | list[str]) -> Float[np.ndarray, "row ..."]:
         """Columns of a table of the analysis as numbers (a copy: pandas gives a read-only view).

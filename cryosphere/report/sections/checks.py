@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import pandas as pd
 from markupsafe import Markup
 
-from cryosphere.errors import RunError
 from cryosphere.report.contents import Contents
 from cryosphere.report.html import Section, bullets, joined, missing, paragraph, table, tag
-
-_KINDS = {"quick": "The quick check before training", "full": "`cryosphere check`"}
 
 
 def section(contents: Contents) -> Section:
     """Verdicts, notes and what was tested, as training stored them."""
-    found = _read(contents)
+    found = contents.read_json(contents.run.layout.check)
     if found is None:
         return Section(
             "checks",
@@ -30,23 +26,10 @@ def section(contents: Contents) -> Section:
     return Section("checks", "Do images and structure belong together?", joined(_body(found)))
 
 
-def _read(contents: Contents) -> dict[str, Any] | None:
-    path = contents.run.layout.check
-    if not path.is_file():
-        return None
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(found["faults"], list):
-            raise KeyError("faults")
-        return found
-    except (ValueError, KeyError, TypeError, OSError) as error:
-        raise RunError(f"{path}: damaged ({error}); delete it, and the page says how to check the inputs.") from None
-
-
 def _body(found: dict[str, Any]) -> list[Markup]:
     compared = found.get("comparison") or {}
     images = f" compared {compared['n_images']} images with the structure and" if "n_images" in compared else ""
-    faults = [f"{fault['sentence']} {fault['remedy']}" for fault in found["faults"]]
+    faults = [f"{fault['sentence']} {fault['remedy']}" for fault in found.get("faults", [])]
     said = "no fault found" if not faults else f"{len(faults)} {'fault' if len(faults) == 1 else 'faults'} found"
     if not faults and (not compared or compared.get("undecided")):
         said += ", as far as these images can tell"

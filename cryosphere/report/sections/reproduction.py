@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 
 import pandas as pd
@@ -56,15 +55,13 @@ def section(contents: Contents) -> Section:
 
 
 def _versions(contents: Contents) -> Markup:
-    path = contents.run.layout.versions
-    now = package_versions()
-    if not path.is_file():
+    then, now = contents.read_json(contents.run.layout.versions), package_versions()
+    if then is None:
         frame = pd.DataFrame({"package": list(now), "this page": list(now.values())})
         note = missing(
             "The versions this run was trained with were not stored (an earlier version of cryosphere trained it)."
         )
         return joined([note, _folded(frame)])
-    then = json.loads(path.read_text(encoding="utf-8"))
     names = list(dict.fromkeys([*then, *now]))
     columns = {"training": [then.get(n, "") for n in names], "this page": [now.get(n, "") for n in names]}
     return _folded(pd.DataFrame({"package": names, **columns}))
