@@ -10,7 +10,7 @@ import pytest
 
 import cryosphere
 from cryosphere.analysis.view_averages import average_views
-from tests.particle_sets import SHORT_TRAINING, configuration, write_particle_set
+from tests.particle_sets import SHORT_TRAINING, marginal_configuration, write_particle_set
 
 
 @pytest.fixture(scope="module")
@@ -18,9 +18,9 @@ def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("trained")
     write_particle_set(folder / "set", 500, snr=1.0)
     with pytest.MonkeyPatch.context() as patch:
-        for place, value in (SHORT_TRAINING | {"cryosphere.training.stages._FINE_VISITS": 1250}).items():
+        for place, value in (SHORT_TRAINING | {"cryosphere.training.stages._COARSE_VISITS": 640}).items():
             patch.setattr(place, value)
-        return cryosphere.train(configuration(folder / "set"), folder / "run", show_progress=False)
+        return cryosphere.train(marginal_configuration(folder / "set"), folder / "run", show_progress=False)
 
 
 def test_training_keeps_the_check_and_the_versions(run):
