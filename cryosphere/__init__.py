@@ -12,10 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from cryosphere.analysis.analyze import analyze
+    from cryosphere.analysis.columns import read_columns
+    from cryosphere.analysis.results import read_analysis
     from cryosphere.config import Config
     from cryosphere.config_files import read_config
     from cryosphere.errors import ConfigError, CryosphereError, InputError, RunError
     from cryosphere.evaluation.evaluate import evaluate
+    from cryosphere.export.particles import export_particles
     from cryosphere.io.particles import read_particles as load_particles
     from cryosphere.io.structures import read_structure as load_structure
     from cryosphere.particles.chosen import chosen_particles as choose_particles
@@ -37,9 +40,12 @@ _SOURCES = {
     "check": ("cryosphere.preflight.check", "check"),
     "choose_particles": ("cryosphere.particles.chosen", "chosen_particles"),
     "evaluate": ("cryosphere.evaluation.evaluate", "evaluate"),
+    "export_particles": ("cryosphere.export.particles", "export_particles"),
     "fit": ("cryosphere.pipelines.fit", "fit"),
     "load_particles": ("cryosphere.io.particles", "read_particles"),
     "load_structure": ("cryosphere.io.structures", "read_structure"),
+    "read_analysis": ("cryosphere.analysis.results", "read_analysis"),
+    "read_columns": ("cryosphere.analysis.columns", "read_columns"),
     "read_config": ("cryosphere.config_files", "read_config"),
     "simulate": ("cryosphere.simulation.particles", "simulate"),
     "train": ("cryosphere.pipelines.checked_training", "train"),
@@ -57,9 +63,12 @@ __all__ = [
     "check",
     "choose_particles",
     "evaluate",
+    "export_particles",
     "fit",
     "load_particles",
     "load_structure",
+    "read_analysis",
+    "read_columns",
     "read_config",
     "simulate",
     "train",

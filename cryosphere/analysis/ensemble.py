@@ -52,7 +52,7 @@ class Ensemble:
     names : sequence of MotionName
         Motions to measure.
     reference : int, "largest" or None
-        Segment (from 0) that motions of one part are seen from; None: the frame of the map.
+        Segment (from 0) that motions of one part are seen from; None: the frame of the map, as where there is only one.
     with_usual : bool
         Measure ``angle``, ``screw`` and ``shift`` of every segment but the reference, too.
 
@@ -165,13 +165,17 @@ class Ensemble:
                 parts.append(division.memberships(coordinates))
             return np.concatenate(parts, axis=1)
 
-        averages = posterior_averages(self.run, lambda latent: self._numbers_at(latent, numbers), rows, show_progress)
         n_centred = n_values + self.modes.n_modes
-        mean, square, membership = np.split(averages, [n_centred, 2 * n_centred], axis=1)
-        std = np.sqrt((square - mean**2).clip(min=0.0))
-        return ParticleValues(
-            mean[:, :n_values] + mean_values, std[:, :n_values], mean[:, n_values:], std[:, n_values:], membership
-        )
+        batches = []
+        for _, averages in posterior_averages(
+            self.run, lambda latent: self._numbers_at(latent, numbers), rows, show_progress
+        ):
+            mean, square, membership = np.split(averages, [n_centred, 2 * n_centred], axis=1)
+            std = np.sqrt((square - mean**2).clip(min=0.0))
+            mean[:, :n_values] += mean_values
+            batches.append([part.astype(np.float32) for part in (mean, std, membership)])
+        mean, std, membership = (np.concatenate(parts) for parts in zip(*batches, strict=True))
+        return ParticleValues(mean[:, :n_values], std[:, :n_values], mean[:, n_values:], std[:, n_values:], membership)
 
     def coordinates_at(
         self, latent: Float[np.ndarray, "conformation latent"]
@@ -215,8 +219,8 @@ def usual_motions(labels: Int[np.ndarray, " residue"], reference: int | None) ->
 def _reference(reference: int | str | None, labels: Int[np.ndarray, " residue"]) -> int | None:
     """Number (from 0) of the reference segment."""
     present = np.unique(labels[labels >= 0])
-    if reference is None or not len(present):
-        return None
+    if reference is None or len(present) < 2:
+        return None  # one segment is seen from the map
     if reference == "largest":
         return int(np.bincount(labels[labels >= 0]).argmax())
     if reference not in present:

@@ -165,12 +165,16 @@ def plot_segments(path: Path, structure: Structure, segment_weights: Float[np.nd
     main = np.where(segment_weights.sum(1) > 0, segment_weights.argmax(1), -1)
     for axes, (chain, rows) in zip(_stack(figure, len(chains)), chains, strict=True):
         numbers = chain_positions(structure, rows)
-        floor = np.zeros(len(rows))
+        floor = np.zeros(2 * len(rows))
+        sides = (numbers[:, None] + [-0.5, 0.5]).ravel()  # a residue is as wide as one number
         for segment in np.flatnonzero(segment_weights[rows].max(0) > 1e-3).tolist():
-            weight = segment_weights[rows, segment]
+            top = floor + np.repeat(segment_weights[rows, segment], 2)
             colour = segment_colour(segment)
-            axes.bar(numbers, weight, width=1.0, bottom=floor, color=colour, edgecolor=colour, linewidth=0.2)
-            floor = floor + weight
+            for stretch in np.split(np.arange(len(sides)), np.flatnonzero(np.diff(sides)[1::2] > 0) * 2 + 2):
+                axes.fill_between(
+                    sides[stretch], floor[stretch], top[stretch], color=colour, edgecolor=colour, linewidth=0.2
+                )
+            floor = top
         for segment, first, last in runs_of(main[rows]):
             if segment >= 0 and last - first + 1 > 0.02 * len(rows):
                 axes.text(0.5 * (numbers[first] + numbers[last]), 1.03, str(segment + 1), ha="center", fontsize=8)

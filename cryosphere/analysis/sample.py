@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -62,11 +62,13 @@ def sample_ensemble(run: Run, seed: int = 0) -> EnsembleSample:
     rows = spread_rows(n_particles, _MOST_PARTICLES)
     n_blocks = min(N_BLOCKS, len(rows))
     weights = np.zeros((n_blocks, len(run.grid.latent)))
-    for start in range(0, len(rows), _BATCH):
-        batch = rows[start : start + _BATCH]
-        member = np.arange(start, start + len(batch)) % n_blocks == np.arange(n_blocks)[:, None]
-        weights += member.astype(np.float64) @ run.grid.weights(posterior.log_likelihood[batch])
-    return EnsembleSample(run.grid.latent.astype(np.float64), weights / len(rows))
+    size = n_blocks * max(1, _BATCH // n_blocks)
+    for start in range(0, len(rows), size):
+        found = run.grid.weights(posterior.log_likelihood[rows[start : start + size]])
+        whole = len(found) // n_blocks * n_blocks
+        weights += found[:whole].reshape(-1, n_blocks, found.shape[1]).sum(0)
+        weights[: len(found) - whole] += found[whole:]
+    return EnsembleSample(run.grid.latent.astype(np.float64), weights / weights.sum())
 
 
 def posterior_averages(
@@ -74,8 +76,9 @@ def posterior_averages(
     values_of: Callable[[Float[np.ndarray, "conformation latent"]], Float[np.ndarray, "conformation value"]],
     rows: Int[np.ndarray, " particle"] | None = None,
     show_progress: bool = False,
-) -> Float[np.ndarray, "particle value"]:
-    """E[values | image] of particles, as :meth:`Run.expected_coordinates` forms expectations.
+) -> Iterator[tuple[Int[np.ndarray, " batch"], Float[np.ndarray, "batch value"]]]:
+    """E[values | image] of particles, as :meth:`Run.expected_coordinates` forms expectations, batch by batch: (rows of
+    the posterior, averages).
 
     Parameters
     ----------
@@ -91,18 +94,16 @@ def posterior_averages(
     rows = np.arange(len(posterior.index)) if rows is None else rows
     shared = values_of(run.grid.latent) if posterior.is_shared else None
     size = _BATCH if posterior.is_shared else max(1, _BATCH // (2 * run.latent_dim))
-    averages = []
     with tqdm(total=len(rows), desc="particles", unit="particle", disable=not show_progress) as bar:
         for start in range(0, len(rows), size):
             batch = rows[start : start + size]
             if shared is not None:
-                averages.append(run.grid.weights(posterior.log_likelihood[batch]) @ shared)
+                yield batch, run.grid.weights(posterior.log_likelihood[batch]) @ shared
             else:
                 points = cubature_points(posterior.mean[batch], posterior.covariance[batch])
                 values = values_of(points.reshape(-1, run.latent_dim))
-                averages.append(values.reshape(len(batch), -1, values.shape[1]).mean(1))
+                yield batch, values.reshape(len(batch), -1, values.shape[1]).mean(1)
             bar.update(len(batch))
-    return np.concatenate(averages)
 
 
 def weighted_percentiles(

@@ -1,4 +1,4 @@
-"""``cryosphere export RUN coordinates|ensemble|volumes|particles``."""
+"""``cryosphere export RUN coordinates|ensemble|volumes|states|particles|chimerax``."""
 
 from __future__ import annotations
 
@@ -12,6 +12,12 @@ _OVERWRITE = click.option("--overwrite", is_flag=True, help="Replace what an ear
 _QUIET = click.option("--quiet", is_flag=True, help="No progress bar.")
 
 
+_ATOMS = click.option(
+    "--atoms", type=click.Choice(["all", "ca"]), default="all", show_default=True, help="All atoms, or Cα and C1′."
+)
+_WHAT = {"all": "atoms", "ca": "residues"}
+
+
 @click.group()
 @click.argument("run", type=click.Path(path_type=Path))
 @click.pass_context
@@ -23,6 +29,7 @@ def command(context: click.Context, run: Path) -> None:
               cryosphere export run1 ensemble --traversal 1 -o traversal.cif
               cryosphere export run1 volumes --kmeans 5 -o maps
               cryosphere export run1 particles --state 2 -o state2.star
+              cryosphere export run1 chimerax --traversal 1 --map consensus.mrc -o scene
     """
     context.obj = run
 
@@ -54,15 +61,16 @@ def coordinates(run: Path, output: Path, physical: bool, particles: str | None, 
 
 
 def _selection_options(function):
-    """Add the four ways of choosing conformations; hand them on as one mapping ``chosen``."""
+    """Add the ways of choosing conformations; hand them on as one mapping ``chosen``."""
 
     @functools.wraps(function)
-    def gathered(*, particles, latent, traversal, n_points, n_clusters, **values):
-        ways = {"particles": particles, "latent": latent, "traversal": traversal, "kmeans": n_clusters}
+    def gathered(*, particles, latent, path, traversal, n_points, n_clusters, states, **values):
+        ways = {"particles": particles, "latent": latent, "path": path, "traversal": traversal, "kmeans": n_clusters}
+        ways["states"] = states or None
         given = {name: value for name, value in ways.items() if value is not None and value != ()}
         if len(given) != 1:
             raise click.UsageError(
-                "Choose conformations by exactly one of --particles, --latent, --traversal, --kmeans."
+                "Choose conformations by exactly one of --particles, --latent, --path, --traversal, --kmeans, --states."
             )
         return function(chosen={**given, "n_points": n_points}, **values)
 
@@ -71,11 +79,18 @@ def _selection_options(function):
             "--particles", metavar="ROWS|FILE", help="Input rows from 0 (0,5,10-12), or a file with one per line."
         ),
         click.option("--latent", multiple=True, metavar="Z1,Z2,…", help="A point of the latent space; repeatable."),
+        click.option(
+            "--path",
+            type=click.Path(path_type=Path),
+            metavar="FILE",
+            help="Latents in order: text or CSV with one per line (or columns z1, z2 …), or a .npy array.",
+        ),
         click.option("--traversal", type=click.IntRange(min=1), metavar="PC", help="Along this principal component."),
         click.option(
             "--points", "n_points", type=click.IntRange(min=2), default=10, show_default=True, help="Of a traversal."
         ),
         click.option("--kmeans", "n_clusters", type=click.IntRange(min=1), metavar="K", help="K clusters' centres."),
+        click.option("--states", is_flag=True, help="The states that 'analyze' found."),
     ]
     for option in reversed(options):
         gathered = option(gathered)
@@ -85,27 +100,30 @@ def _selection_options(function):
 @command.command()
 @_selection_options
 @_OUTPUT
-@click.option(
-    "--atoms", type=click.Choice(["all", "ca"]), default="all", show_default=True, help="All atoms, or Cα and C1′."
-)
+@_ATOMS
+@click.option("--rigid", is_flag=True, help="Move every residue rigidly and leave bonds between residues as they get.")
 @_OVERWRITE
 @_QUIET
 @click.pass_obj
-def ensemble(run: Path, chosen: dict, output: Path, atoms: str, overwrite: bool, quiet: bool) -> None:
+def ensemble(run: Path, chosen: dict, output: Path, atoms: str, rigid: bool, overwrite: bool, quiet: bool) -> None:
     """Conformations as one multi-model .cif or .pdb, or as .dcd or .xtc with a topology beside it.
 
-    They lie in the frame of the nominal structure's file; every atom moves rigidly with its residue.
+    They lie in the frame of the nominal structure's file. Every atom moves with its residue; where neighbours moved
+    differently, bonds and angles are then brought back to the nominal structure's.
 
     \b
     Example:  cryosphere export run1 ensemble --traversal 1 --points 20 -o traversal.cif
+              cryosphere export run1 ensemble --path path.csv -o path.pdb
               cryosphere export run1 ensemble --kmeans 8 --atoms ca -o clusters.xtc
     """
     from cryosphere.export.ensemble import export_ensemble
 
     loaded = _load(run, quiet)
-    what = "atoms" if atoms == "all" else "residues"
-    for path in export_ensemble(loaded, _select(loaded, chosen), output, what, overwrite, show_progress=not quiet):
-        click.echo(str(path))
+    selection = _select(loaded, chosen)
+    written = export_ensemble(
+        loaded, selection, output, _WHAT[atoms], overwrite, show_progress=not quiet, close_seams=not rigid
+    )
+    _report(written.files, written.lines())
 
 
 @command.command()
@@ -118,21 +136,31 @@ def ensemble(run: Path, chosen: dict, output: Path, atoms: str, overwrite: bool,
     show_default=True,
     help="A Gaussian per residue, or all atoms at B = 60 Å².",
 )
+@click.option(
+    "--from-images", is_flag=True, help="Reconstruct each from its particles' images, with half-maps and FSC."
+)
 @_OVERWRITE
 @_QUIET
 @click.pass_obj
-def volumes(run: Path, chosen: dict, output: Path, atoms: str, overwrite: bool, quiet: bool) -> None:
+def volumes(run: Path, chosen: dict, output: Path, atoms: str, from_images: bool, overwrite: bool, quiet: bool) -> None:
     """Maps (MRC) of conformations in a folder, overlaid on the exported structures, with index.csv.
+
+    With --from-images the particle images are backprojected, each weighted with the share of its posterior that is
+    nearest to the conformation, of those chosen; --particles makes one map of all of them. FSC of half-maps, and of
+    the map with the model (--atoms), are written beside.
 
     \b
     Example:  cryosphere export run1 volumes --traversal 1 -o maps
               cryosphere export run1 volumes --latent 0.5,-1.2 --atoms all -o maps
+              cryosphere export run1 volumes --kmeans 3 --from-images -o maps
     """
+    from cryosphere.export.image_maps import export_image_maps
     from cryosphere.export.volumes import export_volumes
 
     loaded = _load(run, quiet)
     density = "atoms" if atoms == "all" else "residues"
-    for path in export_volumes(loaded, _select(loaded, chosen), output, density, overwrite, show_progress=not quiet):
+    export, what = (export_image_maps, _weigh) if from_images else (export_volumes, _select)
+    for path in export(loaded, what(loaded, chosen), output, density, overwrite, show_progress=not quiet):
         click.echo(str(path))
 
 
@@ -177,9 +205,9 @@ def volumes(run: Path, chosen: dict, output: Path, atoms: str, overwrite: bool, 
 def particles(run: Path, output: Path, states: str | None, as_json: bool, quiet: bool, **values) -> None:
     """Chosen particles as the .star or .cs file they came in, every column and byte of a row kept.
 
-    Several ways of choosing must all hold. Columns are those of RUN (z1, std(z1), pc1, std(pc1), log_evidence,
-    effective_sample_size; after 'analyze' state, state_probability, angle(s2), std(angle(s2)), …) and of its particle
-    file (rlnClassNumber, `ctf/df1_A`). Of a .cs the passthrough fields and a .csg to import come too.
+    Several ways of choosing must all hold. Columns are those of RUN (z1, std(z1), pc1, log_evidence, angle(s2),
+    std(angle(s2)), distance("A:1-29", "B:60-90") …; after 'analyze' state, state_probability, mode1) and of its
+    particle file (rlnClassNumber, `ctf/df1_A`). Of a .cs the passthrough fields and a .csg to import come too.
 
     \b
     Example:  cryosphere export run1 particles --state 2 --min-probability 0.8 -o state2.star
@@ -201,6 +229,93 @@ def particles(run: Path, output: Path, states: str | None, as_json: bool, quiet:
         click.echo(line)
 
 
+@command.command()
+@_selection_options
+@_OUTPUT
+@_ATOMS
+@click.option(
+    "--density",
+    type=click.Choice(["residues", "atoms"]),
+    default="residues",
+    show_default=True,
+    help="Maps: a Gaussian per residue, or all atoms at B = 60 Å².",
+)
+@_OVERWRITE
+@_QUIET
+@click.pass_obj
+def states(run: Path, chosen: dict, output: Path, atoms: str, density: str, overwrite: bool, quiet: bool) -> None:
+    """A folder per conformation: state_01/ with model.cif, map.mrc and particles.txt, and index.csv for all.
+
+    particles.txt has the rows (from 0) of the particles that the conformation stands for: those of the state or
+    cluster, or those nearest in the latent space.
+
+    \b
+    Example:  cryosphere export run1 states --states -o states
+              cryosphere export run1 states --kmeans 4 --density atoms -o clusters
+    """
+    from cryosphere.export.states import export_states
+
+    loaded = _load(run, quiet)
+    selection = _select(loaded, chosen)
+    written = export_states(loaded, selection, output, _WHAT[atoms], density, overwrite, show_progress=not quiet)
+    _report((), written.lines())
+
+
+@command.command()
+@_selection_options
+@_OUTPUT
+@click.option(
+    "--map", "map_file", type=click.Path(path_type=Path), metavar="FILE", help="The consensus map; it is copied."
+)
+@click.option(
+    "--color",
+    "--colour",
+    "colour_by",
+    type=click.Choice(["segment", "rmsf", "plddt"]),
+    default="segment",
+    show_default=True,
+    help="Of the residues.",
+)
+@_ATOMS
+@_OVERWRITE
+@_QUIET
+@click.pass_obj
+def chimerax(
+    run: Path,
+    chosen: dict,
+    output: Path,
+    map_file: Path | None,
+    colour_by: str,
+    atoms: str,
+    overwrite: bool,
+    quiet: bool,
+) -> None:
+    """A folder with the conformations, the map, and scripts that show and play them in ChimeraX and PyMOL.
+
+    Open scene.cxc in ChimeraX (1.6 or later), or scene.pml in PyMOL (2.5 or later).
+
+    \b
+    Example:  cryosphere export run1 chimerax --traversal 1 --map consensus.mrc -o scene
+              cryosphere export run1 chimerax --kmeans 5 --color rmsf -o clusters
+    """
+    from cryosphere.export.scene import export_scene
+
+    loaded = _load(run, quiet)
+    selection = _select(loaded, chosen)
+    written = export_scene(
+        loaded, selection, output, map_file, colour_by, _WHAT[atoms], overwrite, show_progress=not quiet
+    )
+    _report(written.files, written.lines())
+
+
+def _report(files: tuple[Path, ...], lines: list[str]) -> None:
+    """Print files, one per line, and what is to be said of them."""
+    for path in files:
+        click.echo(str(path))
+    for line in lines:
+        click.echo(line)
+
+
 def _load(run: Path, quiet: bool):
     from cryosphere.inference.posterior import ensure_posterior
     from cryosphere.runs.run import Run
@@ -216,6 +331,19 @@ def _select(run, chosen: dict):
         return selection.select_particles(run, selection.parse_particles(chosen["particles"]))
     if "latent" in chosen:
         return selection.select_latents(run, [selection.parse_latent(text) for text in chosen["latent"]])
+    if "path" in chosen:
+        return selection.select_path(run, chosen["path"])
+    if "states" in chosen:
+        return selection.select_states(run)
     if "traversal" in chosen:
         return selection.select_traversal(run, chosen["traversal"], chosen["n_points"])
     return selection.select_kmeans(run, chosen["kmeans"])
+
+
+def _weigh(run, chosen: dict):
+    """States, and the particles' weights in them, that the options ask for."""
+    from cryosphere.export import selection, state_weights
+
+    if "particles" in chosen:
+        return state_weights.weigh_particles(run, selection.parse_particles(chosen["particles"]))
+    return state_weights.weigh_nearest(run, _select(run, chosen))

@@ -16,7 +16,10 @@ from cryosphere.io.star_rows import write_subset
 from cryosphere.runs.run import Run
 
 # Columns of a run that are written into files and summed up, those of every state aside.
-_LATENT_OR_MOTION = re.compile(r"z\d+|(angle|shift)\(\w+\)")
+_LATENT_OR_MOTION = re.compile(r"z\d+|mode\d+|(?!std\()\w+\(.*\)")
+
+# Left out where the summary is for people.
+_LESS_TELLING = ("screw(", "shift(", "mode")
 
 
 @dataclass(frozen=True)
@@ -51,10 +54,10 @@ class ParticleSummary:
         share = 100 * self.n_chosen / self.n_particles
         of_file = "" if self.n_input_rows == self.n_particles else f" (the file has {self.n_input_rows:,})"
         lines = [f"{self.n_chosen:,} of {self.n_particles:,} particles of the run{of_file}, {share:.1f} %"]
-        if self.means:
-            width = max(map(len, [*self.means, "mean of"]))
-            lines.append(f"{'mean of':<{width}} {'chosen':>10} {'all':>10}")
-            lines += [f"{name:<{width}} {ours:>10.4g} {theirs:>10.4g}" for name, (ours, theirs) in self.means.items()]
+        shown = {name: means for name, means in self.means.items() if not name.startswith(_LESS_TELLING)}
+        width = max(map(len, [*shown, "mean of"]))
+        lines.append(f"{'mean of':<{width}} {'chosen':>10} {'all':>10}")
+        lines += [f"{name:<{width}} {ours:>10.4g} {theirs:>10.4g}" for name, (ours, theirs) in shown.items()]
         lines += [f"state {state}: {ours:,} of {theirs:,}" for state, (ours, theirs) in self.states.items()]
         return [*lines, *self.notes]
 
@@ -153,12 +156,14 @@ def _extra_columns(columns: RunColumns, selection: ParticleSelection) -> dict[st
 
 
 def _words(name: str) -> list[str]:
-    """``std(angle(s2))`` → ``angle``, ``s2``, ``std``; ``z1`` → ``latent``, ``1``."""
-    words = re.findall(r"\w+", name)
-    words = [*words[1:], "std"] if words[0] == "std" else words
-    return [
-        part for word in words for part in (["latent", word[1:]] if re.fullmatch(r"z\d+", word) else word.split("_"))
-    ]
+    """``std(angle(s2))`` → ``angle``, ``s2``, ``std``; ``z1`` → ``latent``, ``1``; what a motion is of is one word."""
+    inner = re.fullmatch(r"std\((.*)\)", name)
+    first, *rest = re.findall(r"\w+", inner[1] if inner else name)
+    if re.fullmatch(r"z\d+", first):
+        words = ["latent", first[1:]]
+    else:
+        words = [*first.split("_"), *(["_".join(rest)] if rest else [])]
+    return [*words, "std"] if inner else words
 
 
 def _star_column(name: str) -> str:

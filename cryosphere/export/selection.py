@@ -1,4 +1,4 @@
-"""Which conformations to export: by particle, latent, traversal or k-means."""
+"""Which conformations to export: by particle, latent, path, traversal, k-means or state."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from jaxtyping import Float, Int
 from cryosphere.analysis import latent as latent_space
 from cryosphere.analysis.latent import Conformers
 from cryosphere.errors import InputError
+from cryosphere.export.state_table import read_states
+from cryosphere.io.latent_files import read_latents
 from cryosphere.io.row_files import read_rows
 from cryosphere.runs.run import Run
 
@@ -32,12 +34,18 @@ class Selection:
         Input rows, where the conformations are those of particles.
     populations : array of shape (conformation,), optional
         Share of all particles that each stands for, where that is known.
+    population_stds : array of shape (conformation,), optional
+        Standard deviations of these.
+    membership : int array of shape (particle,), optional
+        For every row of the posterior the conformation that stands for it, -1 for none.
     """
 
     latent: Float[np.ndarray, "conformation latent"]
     names: tuple[str, ...]
     particles: Int[np.ndarray, " conformation"] | None = None
     populations: Float[np.ndarray, " conformation"] | None = None
+    population_stds: Float[np.ndarray, " conformation"] | None = None
+    membership: Int[np.ndarray, " particle"] | None = None
 
     @property
     def n_conformations(self) -> int:
@@ -85,10 +93,29 @@ def select_kmeans(run: Run, n_clusters: int) -> Selection:
     return _from_conformers(run, conformers, "cluster")
 
 
+def select_path(run: Run, path: Path) -> Selection:
+    """Conformations at the latents of a file, in its order (:func:`cryosphere.io.latent_files.read_latents`)."""
+    latents = read_latents(path, run.latent_dim)
+    return Selection(latents, tuple(f"point {number}" for number in range(1, len(latents) + 1)))
+
+
+def select_states(run: Run) -> Selection:
+    """Representatives of the states that ``analyze`` found, with populations and their deviations.
+
+    Raises
+    ------
+    RunError
+        The run has no table of states.
+    """
+    states = read_states(run)
+    names = tuple(f"state {n}: particle {p}" for n, p in zip(states.number, states.particle, strict=True))
+    return Selection(states.latent, names, states.particle, states.population, states.population_std, states.membership)
+
+
 def _from_conformers(run: Run, conformers: Conformers, word: str) -> Selection:
     particles = run.posterior.index[conformers.rows]
     names = tuple(f"{word} {i}: particle {particle}" for i, particle in enumerate(particles, start=1))
-    return Selection(conformers.latent, names, particles, conformers.populations)
+    return Selection(conformers.latent, names, particles, conformers.populations, membership=conformers.membership)
 
 
 def parse_particles(text: str) -> Int[np.ndarray, " n"]:

@@ -13,7 +13,7 @@ from jaxtyping import Float
 from tqdm import tqdm
 
 from cryosphere.errors import InputError
-from cryosphere.export.ensemble import moved_positions
+from cryosphere.export.ensemble import AllAtoms
 from cryosphere.export.selection import Selection
 from cryosphere.io.folders import atomic_folder
 from cryosphere.io.mrc import write_volume
@@ -49,7 +49,7 @@ def export_volumes(
         Gets ``volume_001.mrc``, ``volume_002.mrc`` … in the order of the selection.
     density : str
         ``"residues"``: one Gaussian per residue, as the model sees it (electrons/Å³). ``"atoms"``: electrostatic
-        potential of the heavy atoms in the file with a B factor of 60 Å² (exact Fourier sums).
+        potential of the heavy atoms in the file with a B factor of 60 Å² (exact Fourier sums), seams closed.
     overwrite : bool
         Whether a folder that an earlier export made may be replaced.
     show_progress : bool
@@ -66,15 +66,15 @@ def export_volumes(
         The folder exists, or all-atom density is wanted of a Cα trace.
     """
     folder = Path(folder)
-    density_maps = _atom_maps(run, selection) if density == "atoms" else _residue_maps(run, selection)
+    volumes = density_maps(run, selection.latent, density)
     width = max(3, len(str(selection.n_conformations)))
     names = [f"volume_{number:0{width}d}.mrc" for number in range(1, selection.n_conformations + 1)]
     origin = map_origin(run)
     with atomic_folder(folder, marker=INDEX, overwrite=overwrite) as temporary:
-        bar = tqdm(density_maps, total=len(names), desc="volumes", unit="map", disable=not show_progress)
+        bar = tqdm(volumes, total=len(names), desc="volumes", unit="map", disable=not show_progress)
         for name, volume in zip(names, bar, strict=True):
             write_volume(temporary / name, volume, run.table.pixel_size, origin)
-        _write_index(temporary / INDEX, names, selection)
+        write_index(temporary / INDEX, names, selection)
     return [*(folder / name for name in names), folder / INDEX]
 
 
@@ -83,16 +83,29 @@ def map_origin(run: Run) -> Float[np.ndarray, " 3"]:
     return run.structure.frame_shift - (run.table.box_size // 2) * run.table.pixel_size
 
 
-def _residue_maps(run: Run, selection: Selection) -> Iterator[Float[np.ndarray, "z y x"]]:
+def density_maps(
+    run: Run, latent: Float[np.ndarray, "conformation latent"], density: Literal["residues", "atoms"]
+) -> Iterator[Float[np.ndarray, "z y x"]]:
+    """Maps of the conformations at latents, one by one, on the particles' grid; as :func:`export_volumes` says.
+
+    Raises
+    ------
+    InputError
+        At once, if all-atom density is wanted of a Cα trace.
+    """
+    return _atom_maps(run, latent) if density == "atoms" else _residue_maps(run, latent)
+
+
+def _residue_maps(run: Run, latents: Float[np.ndarray, "conformation latent"]) -> Iterator[np.ndarray]:
     amplitudes, sigmas = (
         torch.tensor(values, dtype=torch.float32) for values in (run.structure.amplitudes, run.structure.sigmas)
     )
-    for latent in selection.latent:
+    for latent in latents:
         points = torch.from_numpy(run.decode_sites(latent[None])[0])
         yield gaussians.volume(points, amplitudes, sigmas, run.table.box_size, run.table.pixel_size).numpy()
 
 
-def _atom_maps(run: Run, selection: Selection) -> Iterator[Float[np.ndarray, "z y x"]]:
+def _atom_maps(run: Run, latents: Float[np.ndarray, "conformation latent"]) -> Iterator[np.ndarray]:
     atoms = run.structure.atoms
     if atoms.n_atoms < _LEAST_ATOMS_PER_RESIDUE * run.n_residues:
         raise InputError(
@@ -100,17 +113,17 @@ def _atom_maps(run: Run, selection: Selection) -> Iterator[Float[np.ndarray, "z 
             "all-atom map; use --atoms residues."
         )
     scatterers = group_scatterers(atoms.elements, np.full(atoms.n_atoms, ATOM_B_FACTOR))
-    return _atom_maps_of(run, selection, scatterers)
+    return _atom_maps_of(run, latents, scatterers)
 
 
-def _atom_maps_of(run: Run, selection: Selection, scatterers) -> Iterator[Float[np.ndarray, "z y x"]]:
-    for positions in moved_positions(run, selection.latent, "atoms"):
+def _atom_maps_of(run: Run, latents: np.ndarray, scatterers) -> Iterator[np.ndarray]:
+    for positions in AllAtoms(run).at(latents):
         points = torch.tensor(positions, dtype=torch.float32)
         yield atom_volume(points, scatterers, run.table.box_size, run.table.pixel_size).numpy()
 
 
-def _write_index(path: Path, names: list[str], selection: Selection) -> None:
-    """File, label, input row, population and latent of every map."""
+def write_index(path: Path, names: list[str], selection: Selection) -> None:
+    """Write file, label, input row, population and latent of every conformation."""
     count = selection.n_conformations
     particles = [""] * count if selection.particles is None else selection.particles.tolist()
     populations = [""] * count if selection.populations is None else [f"{p:.6f}" for p in selection.populations]

@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float
 
 from cryosphere.errors import InputError
 from cryosphere.io.polymers import KeptResidue
-from cryosphere.io.structure_writing import WRITTEN_BY
+from cryosphere.io.structure_sites import WRITTEN_BY
 from cryosphere.records import Structure
 
 MinimumConfidence = Literal["auto"] | float

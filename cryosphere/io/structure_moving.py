@@ -17,7 +17,8 @@ from scipy.spatial import cKDTree
 from cryosphere.errors import InputError
 from cryosphere.io.atomic import atomic_output
 from cryosphere.io.confidence import PLDDT_REMARK, find_evidence, name_plddt
-from cryosphere.io.structure_writing import MMCIF_SUFFIXES, PDB_COORDINATES, PDB_MAX_SERIAL, PDB_SUFFIXES
+from cryosphere.io.pdb_writing import PDB_COORDINATES, PDB_MAX_SERIAL
+from cryosphere.io.structure_writing import MMCIF_SUFFIXES, PDB_SUFFIXES
 from cryosphere.records import Structure
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
+import tempfile
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -253,13 +254,26 @@ def _opened(path: Path, mode: str) -> Iterator:
     """Open a trajectory with mdtraj, which is kept quiet about it."""
     import mdtraj
 
-    with _quiet():
-        file = mdtraj.open(str(path), mode=mode)
-    try:
-        yield file
-    finally:
+    with _ascii_name(path) as name:
         with _quiet():
-            file.close()
+            file = mdtraj.open(name, mode=mode)
+        try:
+            yield file
+        finally:
+            with _quiet():
+                file.close()
+
+
+@contextmanager
+def _ascii_name(path: Path) -> Iterator[str]:
+    """A name of a file that mdtraj's DCD plug-in, which knows ASCII alone, can open: its own or that of a link."""
+    if str(path).isascii():
+        yield str(path)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        link = Path(folder) / f"link{path.suffix}"
+        link.symlink_to(path.absolute())
+        yield str(link)
 
 
 @contextmanager

@@ -94,3 +94,12 @@ def circular_mask(
     axis = torch.arange(box_size, dtype=dtype, device=device) - box_size // 2
     distance = torch.sqrt(axis[:, None] ** 2 + axis[None, :] ** 2)
     return 0.5 * (1 + torch.cos(torch.pi * ((distance - radius_pixels) / edge_pixels).clamp(0, 1)))
+
+
+def soft_sphere(
+    box_size: int, radius_pixels: float, edge_pixels: float = 5.0, dtype: torch.dtype = torch.float32
+) -> Float[Tensor, "z y x"]:
+    """Ball of 1 about voxel n // 2 that falls to 0 over ``edge_pixels`` beyond the radius (raised cosine)."""
+    axis = (torch.arange(box_size, dtype=dtype) - box_size // 2) ** 2
+    distance = torch.sqrt(axis[:, None, None] + axis[:, None] + axis)
+    return 0.5 * (1 + torch.cos(torch.pi * ((distance - radius_pixels) / edge_pixels).clamp(0, 1)))

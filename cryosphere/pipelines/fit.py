@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from cryosphere.io.mrc import DensityMap, read_volume, write_volume
 from cryosphere.io.pae import read_predicted_error
 from cryosphere.io.structure_moving import RigidMotions, check_output_holds, check_structure_suffix, write_moved
 from cryosphere.io.structures import read_structure
+from cryosphere.placement.contour import surface_level
 from cryosphere.placement.density import mirrored_map, on_grid_of
 from cryosphere.placement.fitting import Fit, fit_structure
 from cryosphere.placement.report import as_dict, sentences
@@ -189,9 +190,8 @@ def _write_script(
     """ChimeraX commands that show map and placed structure; names are relative to the script."""
     volume = mirrored_map(density) if result.mirrored_map else density.volume
     placed = _placed(structure.residue_positions, motions, np.arange(structure.n_residues))
-    index = np.round((placed - density.origin) / density.pixel_size).astype(int)
-    x, y, z = index[((index >= 0) & (index < volume.shape[::-1])).all(1)].T
-    level = 0.5 * float(np.median(volume[z, y, x])) if len(x) else float(volume.std())
+    level = surface_level(replace(density, volume=volume), placed)
+    level = float(volume.std()) if level is None else level
     folder = result.script.resolve().parent
     names = [os.path.relpath(path.resolve(), folder) for path in (map_file, result.structure, result.model_map)]
     lines = [

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from cryosphere.physics.gaussians import density_grid
-from cryosphere.placement.density import FittingMap, filtered, shell_index, squared_frequencies
+from cryosphere.physics.shell_correlation import resolution_at, shell_sums, transform_correlation, volume_shells
+from cryosphere.placement.density import FittingMap, filtered, squared_frequencies
 
 # Atoms are drawn this wide (voxels); the radial filter that is fitted to the map takes the width out again.
 _ATOM_SIGMA_VOXELS = 1.0
@@ -53,20 +54,20 @@ def compare(grid: FittingMap, points: Float[Tensor, "atom 3"], electrons: Float[
     size, spacing = grid.size, grid.spacing
     density = _atom_density(grid, points, electrons)
     mask = _mask(grid, density, points)
-    shells = shell_index(size)
+    shells = volume_shells(size)
     masked = torch.fft.rfftn(grid.volume * mask)
     model = torch.fft.rfftn(density)
-    transfer = _shell_sums(masked, model, shells, size) / _shell_sums(model, model, shells, size).clamp_min(1e-30)
+    transfer = shell_sums(masked, model, shells, size) / shell_sums(model, model, shells, size).clamp_min(1e-30)
     transfer[-1] = 0.0  # the corners beyond Nyquist
     simulated = torch.fft.irfftn(model * transfer.clamp_min(0.0)[shells].float(), s=density.shape)
-    curve = _fsc(masked, torch.fft.rfftn(density * mask), shells, size)
+    curve = transform_correlation(masked, torch.fft.rfftn(density * mask), shells, size)
     frequency = np.arange(len(curve)) / (size * spacing)
     return Agreement(
         simulated=simulated,
         correlation=weighted_correlation(grid.volume, simulated, mask),
         frequency=frequency,
         fsc=curve,
-        resolution=_resolution(frequency, curve, 2 * spacing),
+        resolution=resolution_at(FSC_THRESHOLD, frequency, curve, 2 * spacing),
         n_independent=_participation(simulated, mask),
     )
 
@@ -102,32 +103,6 @@ def _mask(grid: FittingMap, density: Tensor, points: Tensor) -> Float[Tensor, "z
         return torch.zeros_like(density)
     level = (blurred / (_MASK_LEVEL * blurred[z, y, x].median())).clamp(0, 1)
     return level**2 * (3 - 2 * level)
-
-
-def _shell_sums(first: Tensor, second: Tensor, shells: Int[Tensor, "z y half"], size: int) -> Float[Tensor, " shell"]:
-    """Σ Re(first · second*) over every shell, both halves of the transform counted."""
-    product = (first * second.conj()).real.double()
-    product[..., 1 : (size + 1) // 2] *= 2
-    return torch.bincount(shells.flatten(), product.flatten(), size // 2 + 1)
-
-
-def _fsc(first: Tensor, second: Tensor, shells: Tensor, size: int) -> Float[np.ndarray, " shell"]:
-    """Fourier shell correlation up to, not including, Nyquist."""
-    both = _shell_sums(first, first, shells, size) * _shell_sums(second, second, shells, size)
-    curve = _shell_sums(first, second, shells, size) / both.sqrt().clamp_min(1e-30)
-    return curve[: size // 2].numpy()
-
-
-def _resolution(frequency: np.ndarray, curve: np.ndarray, finest: float) -> float:
-    """Å at which a curve first falls under 0.5, linear between shells."""
-    below = np.flatnonzero(curve[1:] < FSC_THRESHOLD) + 1
-    if not len(below):
-        return finest
-    shell = below[0]
-    if shell == 1:
-        return math.inf
-    step = (curve[shell - 1] - FSC_THRESHOLD) / (curve[shell - 1] - curve[shell])
-    return float(1 / (frequency[shell - 1] + step * (frequency[shell] - frequency[shell - 1])))
 
 
 def _participation(volume: Tensor, mask: Tensor) -> float:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from scipy.fft import next_fast_len
 from torch import Tensor
 
@@ -130,13 +130,6 @@ def squared_frequencies(grid: FittingMap) -> Float[Tensor, "z y half"]:
     full = torch.fft.fftfreq(grid.size, d=grid.spacing) ** 2
     half = torch.fft.rfftfreq(grid.size, d=grid.spacing) ** 2
     return full[:, None, None] + full[None, :, None] + half[None, None, :]
-
-
-def shell_index(size: int) -> Int[Tensor, "z y half"]:
-    """Shell of width 1 / edge of every voxel of the half transform; beyond Nyquist all fall into the shell n // 2."""
-    full, half = torch.fft.fftfreq(size, d=1 / size) ** 2, torch.fft.rfftfreq(size, d=1 / size) ** 2
-    radius = torch.sqrt(full[:, None, None] + full[None, :, None] + half[None, None, :])
-    return radius.round().long().clamp(max=size // 2)
 
 
 def sample(

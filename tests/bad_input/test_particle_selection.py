@@ -47,6 +47,12 @@ INJECTIONS = [
         (["--select", "z1 < 1e9", "--not"], r"--select 'z1 < 1e9' and --not: none of the 60"),
         (["--select", "rlnClassNumbr == 1"], "no column 'rlnClassNumbr'; did you mean 'rlnClassNumber'?"),
         (["--select", "pd1 > 0"], "'pd1'"),
+        (["--select", "distance('A:900-905', 'B:1-9') > 1"], "chain A of"),
+        (["--select", "distance('X:1-5', 'B:1-9') > 1"], "chain 'X', but"),
+        (["--select", "angle(s99) > 1"], "s99"),
+        (["--select", "turn(s2) > 1"], "turn"),
+        (["--select", "std(std(z1)) > 1"], "'std(z1)' is no motion"),
+        (["--by", "-angle(s0)", "--share", "0.1"], "s0"),
         (["--select", "z1 >"], "--select: 'z1 >' cannot be understood"),
         (["--select", "z1"], "no yes or no per row"),
         (["--select", "rlnMicrographName > 3"], "`rlnMicrographName` is text and 3"),
@@ -98,7 +104,7 @@ def test_code_is_never_run(run, tmp_path, monkeypatch, option, text):
     [
         ["--state", "2"],
         ["--min-probability", "0.8"],
-        ["--select", "angle(s2) > 12"],
+        ["--select", "mode1 > 12"],
         ["--share", "0.1", "--by", "state"],
     ],
 )

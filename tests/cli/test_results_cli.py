@@ -1,6 +1,8 @@
 """``analyze``, ``export`` and ``evaluate`` as users call them."""
 
 import json
+import os
+import re
 
 import numpy as np
 import pytest
@@ -52,12 +54,81 @@ def test_ensembles_and_volumes_of_every_choice(run, tmp_path, choice):
     text = (tmp_path / "models.cif").read_text()
     last = [line for line in text.splitlines() if line.startswith("ATOM")][-1]
     assert last.split()[-1] == str(count)
-    assert ("_cryosphere_model.population" in text) is True
+    assert ("_ihm_multi_state_modeling.population_fraction" in text) is True
 
 
 def test_trajectory_prints_its_topology_too(run, tmp_path):
     result = _call("export", run.folder, "ensemble", "--kmeans", "2", "--atoms", "ca", "-o", tmp_path / "film.dcd")
     assert result.stdout.split() == [str(tmp_path / "film.dcd"), str(tmp_path / "film.cif")]
+
+
+def test_ensembles_and_volumes_along_a_path(run, tmp_path):
+    path = tmp_path / "Pfad ü 1.csv"
+    path.write_text("z2,z1\n0.5,0\n1,0.25\n-1,0.5\n")
+    ensemble = _call("export", run.folder, "ensemble", "--path", path, "-o", tmp_path / "m ü.pdb", "--quiet")
+    volumes = _call("export", run.folder, "volumes", "--path", path, "-o", tmp_path / "maps", "--quiet")
+    assert (ensemble.exit_code, volumes.exit_code) == (0, 0)
+    assert (tmp_path / "m ü.pdb").read_text().count("MODEL     ") == 3
+    index = (tmp_path / "maps" / "index.csv").read_text().splitlines()
+    assert index[2] == "volume_002.mrc,point 2,,,0.25,1"
+
+
+def test_seams_are_told_and_rigid_leaves_them(run, tmp_path):
+    closed = _call("export", run.folder, "ensemble", "--latent", "2,0.5", "-o", tmp_path / "a.cif", "--quiet")
+    rigid = _call("export", run.folder, "ensemble", "--latent", "2,0.5", "-o", tmp_path / "b.cif", "--quiet", "--rigid")
+    path, seams = closed.stdout.splitlines()
+    assert path == str(tmp_path / "a.cif")
+    assert re.match(r"Seams: \d+ bonds between residues closed in 1 model; none differs .* more than 0\.0\d\d Å", seams)
+    assert rigid.stdout == f"{tmp_path / 'b.cif'}\n"
+    assert (tmp_path / "a.cif").read_bytes() != (tmp_path / "b.cif").read_bytes()
+
+
+def test_a_folder_per_state(run, tmp_path):
+    result = _call("export", run.folder, "states", "--kmeans", "2", "-o", tmp_path / "out", "--quiet")
+    assert result.exit_code == 0
+    first, second, seams = result.stdout.splitlines()
+    counts = [int(line.split(": ")[1].split()[0]) for line in (first, second)]
+    assert first.startswith(f"{tmp_path / 'out' / 'state_01'}: ")
+    assert sum(counts) == 60
+    assert seams.startswith("Seams: ")
+    members = tmp_path / "out" / "state_02" / "particles.txt"
+    again = _call("export", run.folder, "coordinates", "--particles", members, "-o", tmp_path / "two.npy", "--quiet")
+    assert again.exit_code == 0
+    assert len(np.load(tmp_path / "two.npy")) == counts[1]
+
+
+@pytest.mark.parametrize("colour", ["--color", "--colour"])
+def test_a_scene_for_viewers(run, tmp_path, colour):
+    folder = tmp_path / "scene ü"
+    arguments = ("--traversal", "1", "--points", "3", colour, "rmsf", "-o", folder, "--quiet")
+    result = _call("export", run.folder, "chimerax", *arguments)
+    assert result.exit_code == 0
+    assert result.stdout.splitlines()[:3] == [str(folder / name) for name in ("models.cif", "scene.cxc", "scene.pml")]
+    assert "morph #1.1-3 " in (folder / "scene.cxc").read_text()
+    assert _call("export", run.folder, "chimerax", *arguments).exit_code == 1
+    assert _call("export", run.folder, "chimerax", *arguments, "--overwrite").exit_code == 0
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+@pytest.mark.parametrize("command", ["ensemble", "states", "chimerax", "volumes"])
+def test_a_write_protected_folder_is_named(run, tmp_path, command):
+    (tmp_path / "locked").mkdir()
+    (tmp_path / "locked").chmod(0o500)
+    name = "x.cif" if command == "ensemble" else "x"
+    result = _call("export", run.folder, command, "--latent", "0,0", "-o", tmp_path / "locked" / name, "--quiet")
+    assert result.exit_code == 1
+    assert "locked" in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize("command", ["ensemble", "states", "chimerax", "volumes"])
+def test_a_folder_that_cannot_be_made_is_named(run, tmp_path, command):
+    (tmp_path / "note.txt").write_text("a file, no folder")
+    output = tmp_path / "note.txt" / ("x.cif" if command == "ensemble" else "x")
+    result = _call("export", run.folder, command, "--latent", "0,0", "-o", output, "--quiet")
+    assert result.exit_code == 1
+    assert "note.txt" in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
 
 
 @pytest.mark.parametrize("choice", [(), ("--particles", "0", "--kmeans", "2"), ("--traversal", "0")])
@@ -74,6 +145,11 @@ def test_one_way_of_choosing_is_needed(run, tmp_path, choice):
         (("ensemble", "--latent", "1", "-o", "x.cif"), "expected 2 finite numbers"),
         (("ensemble", "--kmeans", "2", "-o", "x.docx"), ".docx"),
         (("coordinates", "-o", "x.csv"), ".npy"),
+        (("ensemble", "--path", "absent.csv", "-o", "x.cif"), "absent.csv: no such file"),
+        (("ensemble", "--states", "-o", "x.cif"), "states.csv does not exist"),
+        (("states", "--kmeans", "99", "-o", "x"), "k-means with 99 clusters"),
+        (("chimerax", "--kmeans", "2", "--color", "plddt", "-o", "x"), "has no pLDDT"),
+        (("chimerax", "--kmeans", "2", "--map", "absent.mrc", "-o", "x"), "absent.mrc"),
     ],
 )
 def test_mistakes_are_one_sentence_and_exit_code_1(run, tmp_path, monkeypatch, arguments, words):
@@ -123,7 +199,7 @@ def test_help_has_an_example(command):
     assert f"cryosphere {command[0]} run1" in result.stdout
 
 
-@pytest.mark.parametrize("kind", ["coordinates", "ensemble", "volumes", "particles"])
+@pytest.mark.parametrize("kind", ["coordinates", "ensemble", "volumes", "states", "particles", "chimerax"])
 def test_help_of_exports_has_an_example(run, kind):
     assert f"export run1 {kind}" in _call("export", run.folder, kind, "--help").stdout
 
@@ -156,3 +232,33 @@ def _exported(path, run, source=None):
     """Rows of the input file that a file of particles has."""
     lines = [line for line in (source or run.table.source).read_text().splitlines() if "@" in line]
     return np.array([lines.index(line) for line in path.read_text().splitlines() if "@" in line])
+
+
+def test_particles_by_the_states_and_motions_of_an_analysis(tmp_path):
+    latent = np.random.default_rng(3).normal(np.repeat([[-1.5], [1.5]], N // 2, axis=0), 0.2)
+    run = make_run(tmp_path / "run", n_particles=N, latent_dim=1, latent=latent, shared=True)
+    run.table.source.write_text(star_text(N))
+    run = attach(run, run.table.source)
+    (tmp_path / "p.csv").write_text("0.5,-999\n1.5,-999\n1.5,999\n0.5,999\n")
+    arguments = ("--clustering", "kmeans", "--states", "2", "--motion", "distance('A:1-5', 'B:2-9')", "--quiet")
+    analysed = _call("analyze", run.folder, *arguments)
+    assert analysed.exit_code == 0, analysed.output
+    stored = np.load(run.folder / "analysis" / "particles.npz")
+    motion = stored['distance("A:1-5","B:2-9")']
+    middle = float(np.median(motion))
+    for choice, expected in {
+        ("--state", "2"): stored["state"] == 2,
+        ("--polygon", tmp_path / "p.csv", "--axes", 'state, distance("A:1-5", "B:2-9")'): stored["state"] == 1,
+        ("--select", f'distance("A:1-5",  "B:2-9") > {middle!r}'): motion > middle,
+        ("--min-probability", "0.9", "--state", "1"): (stored["state"] == 1) & (stored["state_probability"] >= 0.9),
+    }.items():
+        output = tmp_path / "o.star"
+        result = _call("export", run.folder, "particles", *choice, "-o", output, "--overwrite", "--quiet", "--columns")
+        assert result.exit_code == 0, result.output
+        assert (_row_numbers(output) == np.flatnonzero(expected)).all() and 0 < expected.sum() < N
+    assert "state 2: 0 of 30" in result.stdout
+    assert "_cryosphereDistanceA_1_5_B_2_9Std #" in output.read_text()
+
+
+def _row_numbers(path):
+    return np.array([int(line.partition("@")[0][-6:]) - 1 for line in path.read_text().splitlines() if "@" in line])

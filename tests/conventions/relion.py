@@ -101,3 +101,16 @@ def compare_below_nyquist(ours: np.ndarray, theirs: np.ndarray, limit: float = 0
         c, pa, pb = products(shells == shell)
         per_shell.append(c / np.sqrt(pa * pb))
     return cross / np.sqrt(power_a * power_b), cross / power_a, np.array(per_shell)
+
+
+def shell_correlations(first: np.ndarray, second: np.ndarray, limit: float = 0.8) -> np.ndarray:
+    """Fourier shell correlation from shell 1 on, up to ``limit`` Nyquist."""
+    size = len(first)
+    k = np.fft.fftfreq(size, 1 / size)
+    shells = np.rint(np.sqrt(k[:, None, None] ** 2 + k[:, None] ** 2 + k**2)).astype(int)
+    a, b = np.fft.fftn(first), np.fft.fftn(second)
+    curve = []
+    for shell in range(1, int(limit * size / 2) + 1):
+        x, y = a[shells == shell], b[shells == shell]
+        curve.append(np.real(np.vdot(x, y)) / np.sqrt(np.vdot(x, x).real * np.vdot(y, y).real))
+    return np.array(curve)

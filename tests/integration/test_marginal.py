@@ -5,11 +5,14 @@ import pytest
 import torch
 
 import cryosphere
+from cryosphere.analysis.ensemble import Ensemble
+from cryosphere.analysis.segments import segment_motions
 from cryosphere.config_files import parse_config
 from cryosphere.errors import ConfigError, RunError
 from cryosphere.io.mrc import write_stack
 from cryosphere.physics.noise import coloured_noise
 from cryosphere.runs.checkpoints import load_checkpoint
+from cryosphere.simulation.truth import read_truth
 from cryosphere.training import stages
 from cryosphere.training.marginal import MarginalTrainer
 from tests.particle_sets import write_particle_set
@@ -201,3 +204,19 @@ def test_chain_segments_and_regions_train_too(swinging, tmp_path):
     assert np.abs(still - run.structure.residue_positions[:20]).max() < 1e-3
     chain = train(swinging, tmp_path / "chain", segments={"method": "chain", "n_segments": 2}, model={"latent_dim": 1})
     assert len(chain.segment_names) == 2
+
+
+def test_swing_is_measured_in_degrees(swinging, tmp_path):
+    """One arm swings by 0 to 40° about x, seen from the other; true angles with the run's own parts and axis."""
+    run = train(swinging, tmp_path / "run", segments={"n_segments": 2})
+    truth, ensemble = read_truth(swinging / "truth"), Ensemble(run)
+    number = ensemble.names.index("angle(s1)" if ensemble.reference == 1 else "angle(s2)")
+    motions, particles = ensemble.motions, ensemble.of_particles()
+    true = motions.measure(motions.bodies(truth.coordinates.astype(np.float64)))[truth.state, number]
+    assert np.ptp(true) == pytest.approx(40, abs=4)
+    found = particles.motion[:, number]
+    assert np.corrcoef(true, found)[0, 1] > 0.98
+    assert np.abs(found - true).mean() < 4
+    assert 0.2 < particles.motion_std[:, number].mean() < 4
+    segment = segment_motions(ensemble, 2)[1 - ensemble.reference]
+    assert abs(segment.rotation_axis[0]) > np.cos(np.radians(30))

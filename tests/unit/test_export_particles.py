@@ -49,6 +49,7 @@ def analysed(monkeypatch):
         "state_probability": np.linspace(0.4, 1.0, N),
         "angle(s2)": np.where(np.arange(N) == 7, np.nan, np.linspace(-10, 30, N)),
         "std(angle(s2))": np.tile([1.0, 5.0], N // 2),
+        'distance("A:1-5","B:2-9")': np.linspace(20, 25, N),
     }
 
     def read(run, names):
@@ -106,8 +107,9 @@ def test_further_columns_are_the_runs(star_run, tmp_path, analysed):
         "cryosphereStateProbability": analysed["state_probability"],
         "cryosphereAngleS2": analysed["angle(s2)"],
         "cryosphereAngleS2Std": analysed["std(angle(s2))"],
+        "cryosphereDistanceA_1_5_B_2_9": analysed['distance("A:1-5","B:2-9")'],
     }
-    assert set(frame.columns[-8:]) == set(added)
+    assert set(frame.columns[-9:]) == set(added)
     for name, values in added.items():
         np.testing.assert_allclose(frame[name], values[rows], rtol=1e-8, err_msg=name)
     plain = tmp_path / "plain.star"
@@ -273,7 +275,7 @@ def test_particles_of_cryosparc(cs_run, tmp_path, analysed):
     np.testing.assert_array_equal(again.rotmat, whole.rotmat[rows])
     files = export_particles(cs_run, tmp_path / "more.cs", states=(1,), extra_columns=True).files
     data = np.load(files[0])
-    assert data.dtype.names[-8:] == (
+    assert data.dtype.names[-9:] == (
         "cryosphere/latent_1",
         "cryosphere/latent_1_std",
         "cryosphere/latent_2",
@@ -282,6 +284,7 @@ def test_particles_of_cryosparc(cs_run, tmp_path, analysed):
         "cryosphere/state_probability",
         "cryosphere/angle_s2",
         "cryosphere/angle_s2_std",
+        "cryosphere/distance_A_1_5_B_2_9",
     )
     np.testing.assert_allclose(data["cryosphere/angle_s2"], analysed["angle(s2)"][::3], rtol=1e-6)
     assert (data["cryosphere/state"] == 1).all()

@@ -215,27 +215,6 @@ def test_real_map_and_structure_agree_only_where_the_header_has_the_map(test_dat
     assert correlation(-density.origin) < 0.3 and correlation(np.full(3, 20.0)) < 0.3
 
 
-def test_shell_correlation_is_that_of_numpy(closed, density):
-    """FSC of two volumes by sums over shells of the full transform; the resolution where white noise takes over."""
-    rng = np.random.default_rng(0)
-    first, second = (torch.tensor(density + rng.normal(0, 0.2, density.shape), dtype=torch.float32) for _ in range(2))
-    shells = agreement.shell_index(SIZE)
-    curve = agreement._fsc(torch.fft.rfftn(first), torch.fft.rfftn(second), shells, SIZE)
-    k = np.fft.fftfreq(SIZE, 1 / SIZE)
-    radius = np.rint(np.sqrt(k[:, None, None] ** 2 + k[None, :, None] ** 2 + k**2)).astype(int)
-    a, b = np.fft.fftn(first.numpy()), np.fft.fftn(second.numpy())
-    for shell in (0, 3, 9, 17):
-        rows = radius == shell
-        expected = (a[rows] * b[rows].conj()).real.sum() / np.sqrt(
-            (abs(a[rows]) ** 2).sum() * (abs(b[rows]) ** 2).sum()
-        )
-        assert curve[shell] == pytest.approx(expected, abs=1e-4)
-    frequency = np.arange(5) / 100
-    assert agreement._resolution(frequency, np.array([1, 0.9, 0.7, 0.3, 0.6]), 6.0) == pytest.approx(40.0)
-    assert agreement._resolution(frequency, np.ones(5), 6.0) == 6.0
-    assert agreement._resolution(frequency, np.array([1, 0.4, 0.7, 0.3, 0.6]), 6.0) == np.inf
-
-
 def test_rotations_cover_all_turns_evenly():
     grid = Rotation.from_matrix(poses.uniform_rotations(4608).double().numpy())
     np.testing.assert_allclose(np.linalg.det(grid.as_matrix()), 1.0, atol=1e-5)

@@ -313,12 +313,18 @@ def test_frames_of_a_placed_structure(test_data, tmp_path):
 def test_names_and_populations(test_data, tmp_path):
     structure = read_structure(test_data / "structures" / "4ake.pdb")
     frames = [structure.residue_positions] * 2
-    labels = {"model_names": ["open state", "closed"], "populations": np.array([0.25, 0.75])}
+    labels = {"model_names": ["open state", "closed"], "populations": [0.25, 0.75], "population_stds": [0.02, 0.03]}
     write_models(tmp_path / "m.cif", structure, frames, what="residues", **labels)
-    table = gemmi.cif.read(str(tmp_path / "m.cif")).sole_block().find("_cryosphere_model.", ["name", "population"])
-    assert [(row.str(0), float(row[1])) for row in table] == [("open state", 0.25), ("closed", 0.75)]
+    block = gemmi.cif.read(str(tmp_path / "m.cif")).sole_block()
+    columns = ["state_name", "population_fraction", "population_fraction_sd"]
+    found = [(row.str(0), float(row[1]), float(row[2])) for row in block.find("_ihm_multi_state_modeling.", columns)]
+    assert found == [("open state", 0.25, 0.02), ("closed", 0.75, 0.03)]
+    assert [row.str(1) for row in block.find("_ihm_model_list.", ["model_id", "model_name"])] == [
+        "open state",
+        "closed",
+    ]
     write_models(tmp_path / "m.pdb", structure, frames, what="residues", **labels)
-    assert "REMARK   6 MODEL 2 NAME closed POPULATION 0.750000" in (tmp_path / "m.pdb").read_text()
+    assert "REMARK   6 MODEL 2 NAME closed POPULATION 0.750000 SD 0.030000" in (tmp_path / "m.pdb").read_text()
     with pytest.raises(ValueError, match="2 labels"):
         write_models(tmp_path / "n.cif", structure, frames[:1], what="residues", **labels)
     assert not (tmp_path / "n.cif").exists()

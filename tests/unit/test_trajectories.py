@@ -9,6 +9,7 @@ import pytest
 from cryosphere.errors import InputError
 from cryosphere.io.structures import read_structure
 from cryosphere.io.trajectories import read_trajectory, write_trajectory
+from tests.structure_factory import chain_structure
 
 
 def plain_dcd(path):
@@ -130,3 +131,14 @@ def test_existing_topology_is_kept_and_nothing_is_written(frames, tmp_path):
     with pytest.raises(InputError, match=r"t\.cif exists"):
         write_trajectory(tmp_path / "t.dcd", structure, positions)
     assert [path.name for path in tmp_path.iterdir()] == ["t.cif"]
+
+
+@pytest.mark.parametrize("suffix", [".dcd", ".xtc"])
+def test_names_that_are_not_ascii(suffix, tmp_path):
+    structure = chain_structure(3.8 * np.arange(5)[:, None] * np.array([1.0, 0.5, 0.0]))
+    frames = structure.atoms.positions + np.array([0.0, 1.25])[:, None, None]
+    path = tmp_path / "Ordner ü" / f"Bewegung µ{suffix}"
+    write_trajectory(path, structure, frames)
+    assert sorted(file.name for file in path.parent.iterdir()) == sorted([path.name, path.with_suffix(".cif").name])
+    read = read_trajectory(path, path.with_suffix(".cif"))
+    np.testing.assert_allclose(read.residue_positions, frames, atol=0.006)

@@ -1,0 +1,1 @@
+"""Maps of states from the images themselves."""
