@@ -179,7 +179,7 @@ def number(value: float | np.floating) -> str:
     elif size >= 0.995:
         text = f"{value:.2f}"
     else:
-        text = f"{value:.2g}" if size >= 1e-3 else f"{value:.1e}" if size else "0"
+        text = f"{value:#.2g}" if size >= 1e-4 else f"{value:.1e}" if size else "0"
     return text.replace("-", MINUS)
 
 

@@ -212,9 +212,11 @@ def test_stacked_bars_hold_every_value():
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(0.0, "0"), (1.0, "1"), (-0.6, "−0.6"), (12.345, "12.3"), (123.4, "123"), (12345.6, "12,346"), (2e-5, "2.0e−05"),
-     (float("nan"), "")],
-)  # fmt: skip
+    [
+        *((0.0, "0"), (1.0, "1"), (-0.6, "−0.60"), (0.00061, "0.00061"), (2e-5, "2.0e−05")),
+        *((12.345, "12.3"), (123.4, "123"), (12345.6, "12,346"), (float("nan"), "")),
+    ],
+)
 def test_numbers_have_the_digits_they_deserve(value, text):
     assert number(value) == text
 

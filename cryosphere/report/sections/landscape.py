@@ -13,6 +13,7 @@ from cryosphere.report.html import Section, figure, joined, missing, percent, ta
 
 # Energies above this are not told apart, kT.
 _TOP = 6.0
+_UNITS = {"deg": "°"}
 _NEEDED = ("names", "units", "edges1", "energy", "error", "minima", "populations")
 
 
@@ -25,10 +26,14 @@ def section(contents: Contents) -> Section:
             f"(`cryosphere analyze {contents.run.folder} --overwrite` makes it again)."
         )
         return Section("landscape", "Free-energy landscape", missing(text))
-    labels = [f"{name} ({unit})" for name, unit in zip(found["names"], found["units"], strict=True)]
+    labels = [
+        f"{name} ({_UNITS.get(str(unit), unit)})" for name, unit in zip(found["names"], found["units"], strict=True)
+    ]
     drawn = _curve(found, labels) if len(labels) == 1 else _map(contents, found, labels)
     caption = "Free energy −ln p in kT over the particles, 0 at the lowest place" + (
-        "; band: ± one standard deviation." if len(labels) == 1 else "; a contour for every kT."
+        "; band: ± one standard deviation."
+        if len(labels) == 1
+        else "; a contour for every kT; the line, where there is one, is the path of least resistance."
     )
     basins = pd.DataFrame(
         {

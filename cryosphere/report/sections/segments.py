@@ -18,6 +18,9 @@ _MOST_CHAINS = 40
 # Columns of segments.csv that are directions in space, which say nothing to the eye.
 _UNSEEN = ("axis_", "direction_", "centre_", "center_", "point_", "hinge_x", "hinge_y", "hinge_z")
 
+# Columns that come first.
+_FIRST = ("segment", "name", "motion_is", "angle_range_deg", "translation_range_angstrom", "hinge_residues")
+
 
 def section(contents: Contents) -> Section:
     """A band per chain, and the table of segments."""
@@ -92,7 +95,8 @@ def _table(contents: Contents) -> Markup:
         shown = shown.drop(columns="name")
     judged = contents.run.verdict.get("segments") or []
     if len(judged) == len(shown):
-        shown.insert(1, "motion_is", [_judgement(segment) for segment in judged])
+        shown["motion_is"] = [_judgement(segment) for segment in judged]
+    shown = shown[[*(column for column in _FIRST if column in shown), *(c for c in shown if c not in _FIRST)]]
     colours = [colour_of_segment(int(number) - 1) for number in found["segment"]]
     note = (
         None

@@ -70,8 +70,20 @@ def _segments(contents: Contents, main: tuple[str, float, float] | None) -> str:
         text += f", {supported} of them with a motion that held-out images support"
     if main is not None:
         text += f"; segment {main[0]} turns by {number(main[1])}° and its centre shifts by {number(main[2])} Å"
-        text += " (5th to 95th percentile of the particles)"
+        text += f" (5th to 95th percentile of the particles){_seen_from(contents, main[0])}"
     return text + "."
+
+
+def _seen_from(contents: Contents, segment: str) -> str:
+    """What a segment's motion is counted from, and where its nearest hinge is, if the analysis says so."""
+    segments = contents.segments
+    row = segments[segments["segment"].astype(str) == segment].iloc[0]
+    words = ""
+    if str(row.get("seen_from", "")).startswith("s"):
+        words += f", seen from segment {row['seen_from'][1:]}"
+    if isinstance(row.get("hinge_residues"), str) and row["hinge_residues"]:
+        words += f", with its hinge at {row['hinge_residues'].split('; ')[0]} from the axis"
+    return words
 
 
 def _states(contents: Contents) -> str | None:
