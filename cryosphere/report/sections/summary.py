@@ -82,7 +82,8 @@ def _seen_from(contents: Contents, segment: str) -> str:
     if str(row.get("seen_from", "")).startswith("s"):
         words += f", seen from segment {row['seen_from'][1:]}"
     if isinstance(row.get("hinge_residues"), str) and row["hinge_residues"]:
-        words += f", with its hinge at {row['hinge_residues'].split('; ')[0]} from the axis"
+        nearest = row["hinge_residues"].split("; ")[0].replace(")", " from the axis)")
+        words += f", hinge residues {nearest}"
     return words
 
 
