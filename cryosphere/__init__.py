@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from cryosphere.pipelines.checked_training import train
     from cryosphere.pipelines.fit import fit
     from cryosphere.preflight.check import check
+    from cryosphere.report.write import write_report
     from cryosphere.runs.run import Run
     from cryosphere.simulation.particles import simulate
 
@@ -48,6 +49,7 @@ _SOURCES = {
     "read_config": ("cryosphere.config_files", "read_config"),
     "simulate": ("cryosphere.simulation.particles", "simulate"),
     "train": ("cryosphere.pipelines.checked_training", "train"),
+    "write_report": ("cryosphere.report.write", "write_report"),
 }
 
 __all__ = [
@@ -70,6 +72,7 @@ __all__ = [
     "read_config",
     "simulate",
     "train",
+    "write_report",
 ]
 __version__ = _version("cryosphere")
 

@@ -25,6 +25,8 @@ from cryosphere.runs.tables import save_posterior, save_table
 from cryosphere.structure.placement import place
 
 BOX_SIZE, PIXEL_SIZE = 24, 4.0
+# Particles that are compared with shared latents at a time.
+_AT_ONCE = 5000
 CHAIN_LENGTHS = {"A": 24, "B": 16}
 # Offsets (Å) from Cα of the other atoms of an alanine, not meant to be good chemistry.
 ALANINE = {
@@ -162,21 +164,30 @@ def made_up_posterior(n_particles: int, latent_dim: int, spread: float, latent: 
 def on_shared_nodes(posterior: Posterior, count: int = 128) -> Posterior:
     """Likelihoods at shared latents that are normal with a posterior's means and covariances (its own times prior)."""
     nodes = prior_nodes(count, posterior.mean.shape[1]).numpy()
-    offset = nodes - posterior.mean[:, None].astype(np.float64)
-    log_likelihood = -0.5 * np.einsum("bni,bij,bnj->bn", offset, np.linalg.inv(posterior.covariance), offset)
     grid = PosteriorGrid(nodes, dense=True)
+    n_parts = -(-len(posterior.index) // _AT_ONCE)
+    parts = []
+    for mean, covariance in zip(
+        np.array_split(posterior.mean, n_parts), np.array_split(posterior.covariance, n_parts), strict=True
+    ):
+        offset = nodes - mean[:, None].astype(np.float64)
+        parts.append(_compared(grid, -0.5 * np.einsum("bni,bij,bnj->bn", offset, np.linalg.inv(covariance), offset)))
+    joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    return Posterior(index=posterior.index, nodes=nodes.astype(np.float32), **joined)
+
+
+def _compared(grid: PosteriorGrid, log_likelihood: np.ndarray) -> dict[str, np.ndarray]:
     weights = grid.weights(log_likelihood)
     mean = weights @ grid.latent
     centred = grid.latent - mean[:, None]
-    return Posterior(
-        index=posterior.index,
-        mean=mean.astype(np.float32),
-        covariance=np.einsum("bq,bqi,bqj->bij", weights, centred, centred).astype(np.float32),
-        effective_sample_size=(1 / (weights**2).sum(1)).astype(np.float32),
-        log_evidence=logsumexp(grid.log_weights(log_likelihood), axis=1).astype(np.float32),
-        nodes=nodes.astype(np.float32),
-        log_likelihood=log_likelihood.astype(np.float32),
-    )
+    found = {
+        "mean": mean,
+        "covariance": np.einsum("bq,bqi,bqj->bij", weights, centred, centred),
+        "effective_sample_size": 1 / (weights**2).sum(1),
+        "log_evidence": logsumexp(grid.log_weights(log_likelihood), axis=1),
+        "log_likelihood": log_likelihood,
+    }
+    return {name: value.astype(np.float32) for name, value in found.items()}
 
 
 def write_metrics(path: Path, n_epochs: int = 6) -> None:

@@ -30,6 +30,7 @@ _COMMANDS = {
     "train": "learn segments and motions from particle images",
     "analyze": "latent space, traversals, RMSF, segments: tables and plots",
     "export": "coordinates, ensembles, volumes, and particles for RELION or cryoSPARC",
+    "report": "one HTML page about a run, to read, print and send",
     "evaluate": "score a run against known truth",
     "benchmark": "how accurate this installation is on sets with known truth",
 }

@@ -159,7 +159,7 @@ def quick_check(
     *,
     run_folder: Path | None = None,
     device: str | None = None,
-) -> None:
+) -> dict[str, Any]:
     """Before training: say what it takes of memory and disk, compare 200 images with the structure and say what is
     wrong, refuse what is certainly pointless or does not fit.
 
@@ -176,6 +176,11 @@ def quick_check(
     device : str, optional
         In place of ``training.device``.
 
+    Returns
+    -------
+    dict
+        What was found, as of :meth:`CheckReport.as_dict`, to be kept with the run.
+
     Raises
     ------
     ConfigError
@@ -187,13 +192,16 @@ def quick_check(
     _tell(resources.verdicts(), say)
     _, usable = measure_grey_values(table, spread_sample(table.n_particles, _FEW))
     if len(usable) == 0:
-        say("WARNING: no sampled image is finite and not constant.")
-        return
+        fault = Verdict("images", "No sampled image is finite and not constant.", "Extract the particles again.")
+        _tell([fault], say)
+        return CheckReport((), None, (*resources.verdicts(), fault), ()).as_dict()
     diagnosis, _ = _compare(config, table, structure, (_FEW,))
     inverted = config.particles.invert
-    for sentence in notes(diagnosis, inverted):
+    said, found = notes(diagnosis, inverted), verdicts(diagnosis, table, structure, inverted)
+    for sentence in said:
         say(sentence)
-    _tell(verdicts(diagnosis, table, structure, inverted), say)
+    _tell(found, say)
+    return CheckReport((), diagnosis, (*resources.verdicts(), *found), tuple(said)).as_dict()
 
 
 def _tell(found: list[Verdict], say: Callable[[str], None]) -> None:

@@ -39,7 +39,7 @@ def draw(path: Path, comparison: Comparison, diagnosis: Diagnosis) -> None:
     comparison.set_resolution(_RESOLUTION_A)
     best = diagnosis.best.hypothesis
     rotmat = comparison.poses(best.pose)
-    groups = _views(rotmat)
+    groups = view_groups(rotmat, _VIEWS, _WITHIN_DEGREES)
     transfer = comparison.transferred(best)
     rows = {"particles": comparison.images * transfer}
     rows["structure as given"] = comparison.placed(Hypothesis(), comparison.centre) * transfer
@@ -52,7 +52,7 @@ def draw(path: Path, comparison: Comparison, diagnosis: Diagnosis) -> None:
     for line, (name, fourier) in zip(axes, rows.items(), strict=True):
         images = fourier_to_image(fourier, size)
         for axis, members in zip(line, groups, strict=True):
-            average = _turned(images[members], rotmat[members]).mean(0).numpy()
+            average = turned_in_plane(images[members], rotmat[members]).mean(0).numpy()
             axis.imshow(average, cmap="gray", origin="lower", interpolation="bicubic", **_range(average))
             axis.set_xticks([])
             axis.set_yticks([])
@@ -74,13 +74,13 @@ def _range(average: Float[np.ndarray, "y x"]) -> dict[str, float]:
     return {"vmin": -0.6 * reach, "vmax": reach}
 
 
-def _views(rotmat: Float[Tensor, "image 3 3"]) -> list[np.ndarray]:
+def view_groups(rotmat: Float[Tensor, "image 3 3"], n_views: int, within_degrees: float) -> list[np.ndarray]:
     """Members of the fullest views, one after the other, most first; the first member is the view's middle."""
     direction = rotmat[:, 2]
-    near = (direction @ direction.T) > math.cos(math.radians(_WITHIN_DEGREES))
+    near = (direction @ direction.T) > math.cos(math.radians(within_degrees))
     free = torch.ones(len(rotmat), dtype=torch.bool)
     groups = []
-    while free.any() and len(groups) < _VIEWS:
+    while free.any() and len(groups) < n_views:
         counts = (near & free).sum(1) * free
         middle = int(counts.argmax())
         members = torch.nonzero(near[middle] & free).flatten()
@@ -90,7 +90,9 @@ def _views(rotmat: Float[Tensor, "image 3 3"]) -> list[np.ndarray]:
     return groups
 
 
-def _turned(images: Float[Tensor, "image y x"], rotmat: Float[Tensor, "image 3 3"]) -> Float[Tensor, "image y x"]:
+def turned_in_plane(
+    images: Float[Tensor, "image y x"], rotmat: Float[Tensor, "image 3 3"]
+) -> Float[Tensor, "image y x"]:
     """Images turned about pixel n // 2 so that their in-plane angles become that of the first."""
     relative = rotmat @ rotmat[0].T
     angle = torch.atan2(relative[:, 1, 0] - relative[:, 0, 1], relative[:, 0, 0] + relative[:, 1, 1])

@@ -33,6 +33,16 @@ class RunLayout:
         return self.folder / "prepared"
 
     @property
+    def check(self) -> Path:
+        """What the check before training found (JSON)."""
+        return self.folder / "check.json"
+
+    @property
+    def versions(self) -> Path:
+        """Versions of the packages that training began with (JSON)."""
+        return self.folder / "versions.json"
+
+    @property
     def metrics(self) -> Path:
         """One JSON object per epoch."""
         return self.folder / "metrics.jsonl"
@@ -66,3 +76,8 @@ class RunLayout:
     def evaluation(self) -> Path:
         """Scores of ``evaluate`` against a truth folder."""
         return self.folder / "evaluation"
+
+    @property
+    def report(self) -> Path:
+        """The page of ``report``."""
+        return self.folder / "report.html"

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 import yaml
@@ -26,13 +28,15 @@ from cryosphere.runs.checkpoints import input_fingerprint
 from cryosphere.runs.layout import RunLayout
 from cryosphere.runs.run import Run
 from cryosphere.runs.tables import read_metrics, save_table
+from cryosphere.runs.versions import package_versions
 from cryosphere.structure.nominal import read_nominal
-from cryosphere.training.elbo import ElboTrainer, convergence
+from cryosphere.training.advice import describe_convergence
+from cryosphere.training.elbo import ElboTrainer
 from cryosphere.training.encoding import prepare_encoder
 from cryosphere.training.marginal import MarginalTrainer
 from cryosphere.training.trainer import Trainer
 
-Check = Callable[[Config, ParticleTable, Structure, Callable[[str], None]], None]
+Check = Callable[[Config, ParticleTable, Structure, Callable[[str], None]], dict[str, Any]]
 # Under so many particles the user is told what to expect.
 _FEW_PARTICLES = 500
 
@@ -75,7 +79,8 @@ def train(
         Folder of another run, whose prepared stack is linked instead of written again if it fits.
     check : callable, optional
         Called with configuration, particle table, placed structure and ``say`` before anything is made; refuses
-        inputs that do not belong together by an error (``preflight.check.quick_check``).
+        inputs that do not belong together by an error (``preflight.check.quick_check``). What it returns is kept in
+        the run folder.
 
     Raises
     ------
@@ -102,8 +107,7 @@ def train(
     if order is not None and open_prepared(layout.prepared, order) is None:
         order.check_disk(layout.prepared)  # said before hours of work, not after
     model.to(chosen_device)
-    if check is not None and not resume:
-        check(config, table, structure, say)
+    findings = check(config, table, structure, say) if check is not None and not resume else None
     kind = MarginalTrainer if config.loss.objective == "marginal" else ElboTrainer
     trainer = kind(model, images, config, layout, fingerprint, show_progress, say)
     if isinstance(trainer, ElboTrainer):
@@ -115,7 +119,7 @@ def train(
         if resume:
             _write_inputs(layout, config, table)
         else:
-            _make_folder(layout, config, table, overwrite)
+            _make_folder(layout, config, table, findings, overwrite)
             trainer.save()
         if order is not None:
             shared = None if stack_of is None else RunLayout(Path(stack_of)).prepared
@@ -190,12 +194,17 @@ def _check_same_config(layout: RunLayout, config: Config) -> None:
                 )
 
 
-def _make_folder(layout: RunLayout, config: Config, table: ParticleTable, overwrite: bool) -> None:
+def _make_folder(
+    layout: RunLayout, config: Config, table: ParticleTable, findings: dict[str, Any] | None, overwrite: bool
+) -> None:
     """Make the run folder with everything but results; it appears under its name only when complete."""
     with atomic_folder(layout.folder, marker=layout.particles.name, overwrite=overwrite) as temporary:
         new = RunLayout(temporary)
         new.structure.mkdir()
         _write_inputs(new, config, table)
+        new.versions.write_text(json.dumps(package_versions(), indent=2) + "\n", encoding="utf-8")
+        if findings is not None:
+            new.check.write_text(json.dumps(findings, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def _write_inputs(layout: RunLayout, config: Config, table: ParticleTable) -> None:
@@ -253,13 +262,7 @@ def _summarise(trainer: Trainer, say: Callable[[str], None]) -> None:
     if progress.best_epoch is None:
         say(f"Trained {progress.epoch} epochs; no images were held out, so the last epoch is used.")
         return
-    totals = [record["held_out"]["total"] for record in read_metrics(trainer.layout.metrics)]
-    verdict = {
-        "flattened": "the held-out loss has flattened",
-        "falling": "the held-out loss has not flattened yet: a new run with more training.epochs may do better",
-        "rising": "the held-out loss rose after it, as it does when the encoder learns the training images by heart",
-    }[convergence(totals)]
-    say(f"Best epoch {progress.best_epoch} of {progress.epoch} (held-out loss {progress.best_loss:.3f}); {verdict}.")
+    say(describe_convergence(read_metrics(trainer.layout.metrics), progress.best_epoch))
 
 
 def describe_training(tried: list[dict], verdict: dict) -> list[str]:

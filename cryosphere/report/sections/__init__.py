@@ -1,0 +1,1 @@
+"""The sections of the page, one file each: ``section(contents)`` gives heading and body."""
