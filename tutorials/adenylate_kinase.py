@@ -79,11 +79,13 @@ print("residues in each segment:", np.bincount(segments).tolist())
 # %% [markdown]
 # ## 5. Tables, plots, structures
 #
-# `analyze` fills `run/analysis`: principal components, traversals, RMSF, segments. The export below writes ten
+# `analyze` fills `run/analysis`: motions, states, free energy, RMSF, traversals ([results.ipynb](results.ipynb) has them in
+# Python); `write_report` makes one page of it all. The export below writes ten
 # conformations along the main motion with all atoms, to be opened in ChimeraX beside a map.
 
 # %%
 cryosphere.analyze(run)
+cryosphere.write_report(run)
 export_ensemble(run, select_traversal(run, component=1, n_points=10), folder / "ensemble.cif")
 print(sorted(path.name for path in run.layout.analysis.iterdir()))
 

@@ -20,6 +20,7 @@ from cryosphere.export.selection import select_traversal
 from cryosphere.export.volumes import export_volumes
 from cryosphere.io.atomic import atomic_output
 from cryosphere.pipelines.checked_training import train
+from cryosphere.report.write import write_report
 from cryosphere.runs.run import Run
 from cryosphere.simulation.acquisition import SimulationSettings
 from cryosphere.simulation.particles import SimulationSummary, simulate
@@ -86,8 +87,9 @@ def demo(
     write_template(particles, nominal, None, folder / "config.yaml", settings=settings)
     config = read_config(folder / "config.yaml")
     run = train(config, folder / "run", show_progress=show_progress, say=say)
-    say("3/5 analyze")
+    say("3/5 analyze, and a page about it")
     analyze(run, show_progress=show_progress)
+    write_report(run, show_progress=show_progress)
     say("4/5 export: structures, coordinates, volumes")
     _export(folder, run, show_progress)
     say("5/5 evaluate against the known truth")
@@ -142,7 +144,7 @@ def _tell(folder: Path, simulated: SimulationSummary, run: Run, scores: Scores) 
         f"Mean FSC area {scores.fsc_auc['mean']:.3f}; the nominal structure has {scores.fsc_auc['nominal']:.3f}, "
         f"the most this box allows is {scores.fsc_auc['maximum']:.3f}.",
         f"Picture of it all:         {folder / 'demo.png'}",
-        f"Plots and tables:          {run.layout.analysis}",
+        f"A page about the run:      {run.layout.report} (plots and tables: {run.layout.analysis})",
         f"{N_CONFORMATIONS} structures, all atoms:  {folder / 'ensemble.cif'} (maps of them in {folder / 'volumes'})",
         f"Your own data:             cryosphere init particles.star model.cif, then train, analyze, export "
         f"(as in {folder / 'config.yaml'})",

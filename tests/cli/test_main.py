@@ -123,7 +123,15 @@ def test_a_reduced_demo_runs_and_its_folder_is_safe(tmp_path, short_stages):
     assert result.exit_code == 0, result.output
     lines = result.stdout.strip().splitlines()
     assert len(lines) == 10
-    for name in ("ensemble.cif", "coordinates.npy", "demo.png", "volumes", "run/analysis", "config.yaml"):
+    for name in (
+        "ensemble.cif",
+        "coordinates.npy",
+        "demo.png",
+        "volumes",
+        "run/analysis",
+        "run/report.html",
+        "config.yaml",
+    ):
         assert (tmp_path / "demo" / name).exists(), name
     second = invoke("demo", "-o", tmp_path / "demo", *options)
     assert second.exit_code == 1
