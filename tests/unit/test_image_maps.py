@@ -85,7 +85,8 @@ def test_every_states_map_is_its_own_and_better_than_the_mixed_one(made):
             for volume, other in ((found.unweighed, number), (found.unweighed, 1 - number), (mixed.unweighed, number))
         ]
         assert agreement[0] > 0.9
-        assert agreement[0] > max(agreement[1:]) + 0.02
+        assert agreement[0] > agreement[1] + 0.1
+        assert agreement[0] > agreement[2] + 0.01
         assert found.half_weights[0] == pytest.approx(np.bincount(state)[number] / 2, abs=25)
         assert sum(found.half_weights) == np.bincount(state)[number]
 
