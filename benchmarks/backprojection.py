@@ -41,9 +41,9 @@ def measure(box_size: int, count: int, batch_size: int, with_library: bool) -> d
         for part in rows:
             seconds += insert_one(sums, images, part)
         start = time.process_time()
-        power = sums.shell_power([0])
+
         for maps in ([0], [1], [0, 1]):
-            sums.volume(maps, power)
+            sums.volume(maps)
         row = {
             "box": box_size,
             "images": count,

@@ -38,7 +38,7 @@ def reconstruct_states(
     models = density_maps(run, states.latent, density)
     maps = backproject_states(run, states.weights, states.names, show_progress)
     for found, model in zip(maps, models, strict=True):
-        yield replace(found, fsc_model=masked_correlation(run, found.volume, model))
+        yield replace(found, fsc_model=masked_correlation(run, found.unweighed, model))
 
 
 def export_image_maps(
@@ -58,7 +58,8 @@ def export_image_maps(
     run : Run
     states : StateWeights
     folder : path
-        Gets ``state_01.mrc``, ``state_01_half1.mrc``, ``state_01_half2.mrc``, ``state_01_fsc.csv`` …
+        Gets ``state_01.mrc`` (Wiener-weighed), ``state_01_half1.mrc`` and ``state_01_half2.mrc`` (not weighed),
+        ``state_01_fsc.csv`` …
     density : str
         What the maps of the models are made of.
     overwrite : bool

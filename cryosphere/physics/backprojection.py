@@ -3,8 +3,10 @@
 For images whose transform is ``y = C · V(Aᵀ(kx, ky, 0)) + noise of variance 1`` (C the transfer function times the
 whitening filter), the map that is most likely under a Gaussian prior has, where slices are dense,
 ``V = Σ q C* y / (Σ q C² + 1/τ)`` with weights q of the images and the prior's variance τ (Scheres, J. Struct. Biol.
-180 (2012) 519, equation 6). Sums over slices go by trilinear weights to a grid twice as fine as the box's; what that
-does to the map is divided out in the end (sinc² along every axis).
+180 (2012) 519, equation 6). Here 1/τ is a constant share of the mean Σ q C² in a shell, which keeps sparse frequencies
+from blowing up; the number by which noise asks to weigh a whole shell down is left to ``shell_correlation``. Sums over
+slices go by trilinear weights to a grid twice as fine as the box's; what that does to the map is divided out in the
+end (sinc² along every axis).
 """
 
 from __future__ import annotations
@@ -26,8 +28,8 @@ from cryosphere.records import CTFParameters
 
 # Grid points for every frequency of the box, along an axis.
 PADDING = 2
-# No frequency counts as measured less often than this share of its shell's mean (RELION: 1/1000).
-_LEAST_SHARE = 1e-3
+# 1/τ as a share of the mean of Σ q C² in a shell, as if the signal-to-noise ratio of every shell were 100.
+REGULARISATION = 0.01
 # Over so many voxels maps end beyond the sphere that fits into the box; images know little of the corners.
 _EDGE_VOXELS = 3.0
 # Planes of a transform that are divided and inverted together: neighbours along x lie together in memory.
@@ -128,33 +130,22 @@ class Backprojection:
 
         return mean_power(self.sums, np.array(maps), self.starts, self._reach, self.box_size // 2 + 1)
 
-    def volume(
-        self, maps: list[int], prior_power: Float[np.ndarray, " shell"] | None = None
-    ) -> Float[np.ndarray, "z y x"]:
-        """The map of some maps' sums together, float32; the sum along z of it gives the images.
-
-        Parameters
-        ----------
-        maps : list of int
-        prior_power : array of shape (box_size // 2 + 1,), optional
-            1/τ of every shell, in the units of :meth:`shell_power`; none by default.
-        """
+    def volume(self, maps: list[int]) -> Float[np.ndarray, "z y x"]:
+        """The map of some maps' sums together, float32; the sum along z of it gives the images."""
         from cryosphere.physics.backprojection_numba import divide
 
         size, reach = self.box_size, self._reach
-        power = self.shell_power(maps)
-        prior = np.zeros_like(power) if prior_power is None else prior_power
-        bounds = np.maximum(_LEAST_SHARE * power, np.finfo(np.float32).tiny), prior.astype(np.float64)
+        prior = REGULARISATION * self.shell_power(maps) + np.finfo(np.float32).tiny
         kept = (np.arange(size) - size // 2) % (2 * reach)
         spectrum = np.zeros((reach + 1, size, size), np.complex64)
         planes = np.empty((_PLANES, 2 * reach, 2 * reach), np.complex64)
         for x in range(0, reach, _PLANES):
-            divide(x, self.sums, np.array(maps), self.starts, reach, *bounds, planes)
+            divide(x, self.sums, np.array(maps), self.starts, reach, prior, planes)
             part = fft.ifft(fft.ifft(planes, axis=1)[:, kept], axis=2)[..., kept]
             spectrum[x : min(x + _PLANES, reach)] = part[: reach - x]
         volume = np.empty((size,) * 3, np.float32)
         for z in range(size):
             volume[z] = fft.irfft(spectrum[:, z], 2 * reach, axis=0)[kept].T
         blur = (np.sinc((np.arange(size) - size // 2) / (2 * reach)) ** 2).astype(np.float32)
-        window = soft_sphere(size, size / 2, _EDGE_VOXELS).numpy()
+        window = (1 + REGULARISATION) * soft_sphere(size, size / 2, _EDGE_VOXELS).numpy()
         return volume * window / (blur[:, None, None] * blur[:, None] * blur)

@@ -199,11 +199,9 @@ def mean_power(sums, tables, starts, reach, n_shells):
 
 @compiled
 @no_type_check
-def divide(first, sums, tables, starts, reach, least, prior, planes):
-    """Fill planes of constant x from ``first`` on, of shape (x, 2 · reach, 2 · reach), with values over powers.
-
-    ``least`` is what a power counts at least, ``prior`` what is added to it, of every shell.
-    """
+def divide(first, sums, tables, starts, reach, prior, planes):
+    """Fill planes of constant x from ``first`` on, of shape (x, 2 · reach, 2 · reach), with values over powers, to
+    which ``prior`` of every shell is added."""
     planes[:] = 0.0
     for z in range(2 * reach):
         for y in range(2 * reach):
@@ -213,5 +211,5 @@ def divide(first, sums, tables, starts, reach, least, prior, planes):
                     break
                 shell = int(0.5 * math.sqrt(square) + 0.5)
                 re, im, power = _sum_at(sums, tables, starts, reach, z, y, x)
-                divisor = max(power, least[shell]) + prior[shell]
+                divisor = power + prior[shell]
                 planes[x - first, z, y] = complex(re / divisor, im / divisor)

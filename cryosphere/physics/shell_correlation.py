@@ -62,3 +62,28 @@ def resolution_at(
         return math.inf
     step = (curve[shell - 1] - threshold) / (curve[shell - 1] - curve[shell])
     return float(1 / (frequency[shell - 1] + step * (frequency[shell] - frequency[shell - 1])))
+
+
+def weigh_shells(
+    volume: Float[np.ndarray, "z y x"], weights: Float[np.ndarray, " shell"]
+) -> Float[np.ndarray, "z y x"]:
+    """Multiply every shell of a volume's transform by a number; those beyond the last by the last.
+
+    Correlations of whole volumes stay what they are where no number is 0.
+    """
+    shells = volume_shells(len(volume)).clamp(max=len(weights) - 1)
+    factor = torch.from_numpy(np.asarray(weights, dtype=np.float32))[shells]
+    return torch.fft.irfftn(torch.fft.rfftn(torch.from_numpy(volume)) * factor, s=volume.shape).numpy()
+
+
+def wiener_weights(fsc: Float[np.ndarray, " shell"]) -> Float[np.ndarray, " shell"]:
+    """What the shells of a map are to be weighed with, by the correlation F of its half-maps.
+
+    2F / (1 + F), the share of signal in the power of the whole map (Rosenthal & Henderson, J. Mol. Biol. 333 (2003)
+    721, equation 19). F is smoothed (¼, ½, ¼), never rises, and is 0.001 at least: a filter that jumps from shell to
+    shell would make rings.
+    """
+    ends = np.concatenate([fsc[:1], fsc, fsc[-1:]])
+    smooth = 0.25 * ends[:-2] + 0.5 * ends[1:-1] + 0.25 * ends[2:]
+    falling = np.minimum.accumulate(smooth).clip(1e-3, 1.0)
+    return 2 * falling / (1 + falling)

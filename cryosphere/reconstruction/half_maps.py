@@ -16,7 +16,13 @@ from cryosphere.particles.loading import read_ahead
 from cryosphere.particles.selection import half_set_rows
 from cryosphere.physics.backprojection import Backprojection
 from cryosphere.physics.fourier import soft_sphere
-from cryosphere.physics.shell_correlation import resolution_at, transform_correlation, volume_shells
+from cryosphere.physics.shell_correlation import (
+    resolution_at,
+    transform_correlation,
+    volume_shells,
+    weigh_shells,
+    wiener_weights,
+)
 from cryosphere.runs.run import Run
 from cryosphere.training.memory import free_ram
 
@@ -26,8 +32,6 @@ HALF_MAP_THRESHOLD, MODEL_THRESHOLD = 0.143, 0.5
 _LEAST_WEIGHT = 1e-3
 # Sum of weights that each half needs.
 _LEAST_PARTICLES = 2.0
-# Correlations beyond these are taken for them where the prior is made of them.
-_FSC_LIMITS = (1e-3, 0.9999)
 # Images and pixels that are read and inserted together, at most.
 _BATCH, _BATCH_PIXELS = 512, 16_000_000
 # Share of the free memory that sums may take.
@@ -41,8 +45,9 @@ class StateMap:
     Attributes
     ----------
     volume : array of shape (z, y, x)
-        Of all images, every shell weighed down as its signal-to-noise ratio asks (Wiener); its sum along z gives the
-        images in the files' grey values.
+        Of all images, every shell weighed down as its signal-to-noise ratio asks (Wiener).
+    unweighed : array of shape (z, y, x)
+        The same without that; its sum along z gives the images in the files' grey values.
     half_maps : pair of arrays of shape (z, y, x)
         Of the two halves, not weighed down.
     half_weights : pair of float
@@ -54,10 +59,11 @@ class StateMap:
     finest : float
         Å at Nyquist.
     fsc_model : array of shape (shell,), optional
-        Of the map and the state's model, inside the same sphere.
+        Of the unweighed map and the state's model, inside the same sphere.
     """
 
     volume: Float[np.ndarray, "z y x"]
+    unweighed: Float[np.ndarray, "z y x"]
     half_maps: tuple[Float[np.ndarray, "z y x"], Float[np.ndarray, "z y x"]]
     half_weights: tuple[float, float]
     frequency: Float[np.ndarray, " shell"]
@@ -212,10 +218,11 @@ def _insert_images(run: Run, weights: np.ndarray, is_second: Bool[np.ndarray, " 
 def _state_map(run: Run, sums: Backprojection, state: int, half_weights: tuple[float, float]) -> StateMap:
     first, second = (sums.volume([2 * state + half]) for half in range(2))
     curve = masked_correlation(run, first, second)
-    power = 0.5 * sum(sums.shell_power([2 * state + half]) for half in range(2))
     box_size, pixel_size = run.table.box_size, run.table.pixel_size
+    unweighed = sums.volume([2 * state, 2 * state + 1])
     return StateMap(
-        volume=sums.volume([2 * state, 2 * state + 1], prior_power(curve, power)),
+        volume=weigh_shells(unweighed, wiener_weights(curve)),
+        unweighed=unweighed,
         half_maps=(first, second),
         half_weights=half_weights,
         frequency=np.arange(len(curve)) / (box_size * pixel_size),
@@ -223,20 +230,3 @@ def _state_map(run: Run, sums: Backprojection, state: int, half_weights: tuple[f
         fsc_unmasked=_correlation(first, second),
         finest=2 * pixel_size,
     )
-
-
-def prior_power(
-    fsc: Float[np.ndarray, " shell"], half_power: Float[np.ndarray, " all_shells"]
-) -> Float[np.ndarray, " all_shells"]:
-    """1/τ of every shell from the correlation of half-maps, τ being the variance of the signal.
-
-    Half-maps with the noise 1/Σ q C² correlate as τ / (τ + 1/Σ q C²) (Scheres & Chen, Nat. Methods 9 (2012) 853).
-
-    Parameters
-    ----------
-    fsc : array of shape (shell,)
-    half_power : array of shape (all_shells,)
-        Mean Σ q C² of a half; shells beyond those of ``fsc`` are taken to have its last value.
-    """
-    known = np.concatenate([fsc, np.full(len(half_power) - len(fsc), fsc[-1])]).clip(*_FSC_LIMITS)
-    return half_power * (1 - known) / known

@@ -65,8 +65,8 @@ def test_map_of_few_images_of_two_optics_groups_agrees_with_relion(tmp_path, sta
     star = reference_file("relion_adk", f"adk_{state}_64_1p5_ctf.star")
     theirs = _theirs(star, tmp_path / "theirs.mrc", "--skip_gridding")
     (ours,) = _ours(star, np.ones((32, 1)))
-    assert relion.shell_correlations(ours, theirs).min() >= 0.999
-    assert (ours * theirs).sum() / (theirs**2).sum() == pytest.approx(1, abs=0.01)
+    assert relion.shell_correlations(ours, theirs).min() >= 0.99
+    assert (ours * theirs).sum() / (theirs**2).sum() == pytest.approx(1, abs=0.05)
 
 
 def test_one_states_map_is_nearer_to_the_truth_than_the_mixed_sets(two_states, tmp_path):

@@ -144,25 +144,6 @@ def test_power_counts_every_frequency_of_the_full_transform_once():
     assert 2 * sums.sums[0, :, 2].sum(dtype=np.float64) == pytest.approx(square[2 * radius < box_size].sum(), rel=1e-4)
 
 
-def test_a_prior_weighs_shells_down():
-    """Where the power is the same everywhere, a map with the prior 1/τ is the one without times P / (P + 1/τ)."""
-    box_size, count = 16, 3000
-    fourier, rotmat, ctf, whitening = _images(np.random.default_rng(9), count, box_size)
-    flat = CTFParameters(**{**vars(ctf), "phase_shift": torch.full((count,), np.pi / 2 - np.arcsin(0.1))})
-    flat = CTFParameters(**{**vars(flat), **{f"defocus_{axis}": torch.zeros(count) for axis in "uv"}})
-    flat = CTFParameters(**{**vars(flat), "spherical_aberration_mm": torch.zeros(count)})
-    sums = Backprojection(1, box_size, PIXEL)
-    sums.insert(fourier, rotmat, flat, whitening, np.ones((count, 1)))
-    power = sums.shell_power([0])
-    plain, damped = (np.fft.fftn(sums.volume([0], prior)) for prior in (None, 3 * power))
-    k = np.fft.fftfreq(box_size) * box_size
-    radius = np.rint(np.sqrt(k[:, None, None] ** 2 + k[:, None] ** 2 + k**2))
-    for shell in (2, 3, 4, 5):
-        inside = radius == shell
-        ratio = np.vdot(plain[inside], damped[inside]).real / np.vdot(plain[inside], plain[inside]).real
-        assert ratio == pytest.approx(0.25, abs=0.03)
-
-
 def test_images_without_weight_are_not_there():
     images = _images(np.random.default_rng(10), 12, 16)
     sums = Backprojection(1, 16, PIXEL)

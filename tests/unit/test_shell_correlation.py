@@ -5,7 +5,13 @@ import pytest
 import torch
 from scipy.ndimage import gaussian_filter
 
-from cryosphere.physics.shell_correlation import resolution_at, transform_correlation, volume_shells
+from cryosphere.physics.shell_correlation import (
+    resolution_at,
+    transform_correlation,
+    volume_shells,
+    weigh_shells,
+    wiener_weights,
+)
 
 
 @pytest.mark.parametrize("size", [36, 27])
@@ -33,3 +39,21 @@ def test_resolution_is_where_the_curve_first_falls_under_the_threshold():
     assert resolution_at(0.1, frequency, np.array([1, 0.9, 0.7, 0.3, 0.6]), 6.0) == 6.0
     assert resolution_at(0.5, frequency, np.ones(5), 6.0) == 6.0
     assert resolution_at(0.5, frequency, np.array([1, 0.4, 0.7, 0.3, 0.6]), 6.0) == np.inf
+
+
+@pytest.mark.parametrize("size", [24, 21])
+def test_weighed_shells_are_those_of_numpy(size):
+    volume = np.random.default_rng(1).normal(size=(size,) * 3).astype(np.float32)
+    weights = np.linspace(1, 0.1, size // 2)
+    k = np.fft.fftfreq(size, 1 / size)
+    radius = np.rint(np.sqrt(k[:, None, None] ** 2 + k[None, :, None] ** 2 + k**2)).astype(int)
+    expected = np.fft.ifftn(np.fft.fftn(volume) * weights[radius.clip(max=size // 2 - 1)]).real
+    np.testing.assert_allclose(weigh_shells(volume, weights), expected, atol=1e-5)
+
+
+def test_wiener_weights_give_the_least_error():
+    """Signal of variance s under noise of variance 1 in each half: s / (s + ½) of the sum's half is best."""
+    signal = np.linspace(4, 1, 30)
+    assert wiener_weights(signal / (signal + 1))[2:-2] == pytest.approx((signal / (signal + 0.5))[2:-2], abs=1e-3)
+    jumping = wiener_weights(np.array([1, 0.9, 0.2, 0.8, -0.3, 0.4]))
+    assert (np.diff(jumping) <= 0).all() and jumping.min() > 0
