@@ -79,9 +79,9 @@ print("residues in each segment:", np.bincount(segments).tolist())
 # %% [markdown]
 # ## 5. Tables, plots, structures
 #
-# `analyze` fills `run/analysis`: motions, states, free energy, RMSF, traversals ([results.ipynb](results.ipynb) has them in
-# Python); `write_report` makes one page of it all. The export below writes ten
-# conformations along the main motion with all atoms, to be opened in ChimeraX beside a map.
+# `analyze` fills `run/analysis`: motions, states, free energy, RMSF, traversals ([results.ipynb](results.ipynb) has
+# them in Python); `write_report` makes one page of it all. The export below writes ten conformations along the main
+# motion with all atoms, to be opened in ChimeraX beside a map.
 
 # %%
 cryosphere.analyze(run)

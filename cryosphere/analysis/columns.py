@@ -6,6 +6,7 @@ import difflib
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 from jaxtyping import Float, Shaped
@@ -103,7 +104,7 @@ def _stored(run: Run) -> dict[str, np.ndarray]:
             if str(archive["_weights"]) != run.weights_hash():
                 return {}
             return {name: archive[name] for name in archive.files if name != "_weights"}
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
         raise RunError(f"{path}: damaged ({error}); run `cryosphere analyze {run.folder} --overwrite`.") from None
 
 

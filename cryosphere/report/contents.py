@@ -12,8 +12,9 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int
 
+from cryosphere.analysis.columns import known_columns, read_columns
 from cryosphere.analysis.style import SEGMENT_COLOURS, segment_colour
-from cryosphere.errors import RunError
+from cryosphere.errors import InputError, RunError
 from cryosphere.inference.ensemble import hard_segments
 from cryosphere.report.html import number, percent
 from cryosphere.runs.run import Run
@@ -61,6 +62,36 @@ class States:
         return f"{percent(self.populations[state])} ({low} to {high})"
 
 
+@dataclass(frozen=True)
+class Maps:
+    """Maps from the images in a folder: their index, and the correlations of each with its name."""
+
+    folder: Path
+    index: pd.DataFrame
+    curves: list[tuple[str, pd.DataFrame]]
+
+
+def read_maps(folder: Path) -> Maps:
+    """Read the tables of a folder that ``export volumes --from-images`` made.
+
+    Raises
+    ------
+    InputError
+        It is no such folder.
+    """
+    try:
+        index = pd.read_csv(folder / "index.csv")
+        files = [folder / f"{Path(name).stem}_fsc.csv" for name in index["file"]]
+        curves = list(zip(index["name"].astype(str), map(pd.read_csv, files), strict=True))
+        if not all({"frequency", "fsc", "fsc_model"} <= set(curve) for _, curve in curves):
+            raise ValueError("no correlations")
+    except (OSError, ValueError, KeyError):
+        raise InputError(
+            f"{folder} is no folder of maps from images; `cryosphere export RUN volumes --from-images` makes one."
+        ) from None
+    return Maps(folder, index, curves)
+
+
 class Contents:
     """A run with its posterior and analysis; everything is read when first asked for.
 
@@ -68,10 +99,18 @@ class Contents:
     ----------
     run : Run
         Its folder has ``analysis`` and a posterior.
+    maps : path, optional
+        Folder of maps that ``export volumes --from-images`` made.
+
+    Raises
+    ------
+    InputError
+        The folder of maps is something else.
     """
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: Run, maps: Path | None = None) -> None:
         self.run = run
+        self.maps = None if maps is None else read_maps(maps)
 
     @property
     def folder(self) -> Path:
@@ -195,13 +234,10 @@ class Contents:
         )
 
     def _membership(self, n_states: int) -> Int[np.ndarray, " particle"] | None:
-        stored = self.read_arrays("states.npz")
-        if stored is None or not {"index", "probability"} <= set(stored):
+        if "state" not in known_columns(self.run):
             return None
-        index, probability = stored["index"], stored["probability"]
-        if probability.shape != (len(self.run.posterior.index), n_states):
-            return None
-        return probability.argmax(1) if np.array_equal(index, self.run.posterior.index) else None
+        membership = read_columns(self.run, ["state"])["state"] - 1
+        return membership if membership.max() < n_states else None
 
     def paths(self) -> dict[str, Float[np.ndarray, "point latent"]]:
         """Latents along every traversal and the path between states, by name."""

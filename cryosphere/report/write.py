@@ -24,6 +24,7 @@ from cryosphere.report.sections import (
     summary,
     training,
 )
+from cryosphere.report.sections import maps as maps_of_states
 from cryosphere.runs.run import Run
 
 _SECTIONS = (
@@ -35,6 +36,7 @@ _SECTIONS = (
     latent.section,
     states.section,
     averages.section,
+    maps_of_states.section,
     geometry.section,
     training.section,
     checks.section,
@@ -45,7 +47,11 @@ _SECTIONS = (
 
 
 def write_report(
-    run: Run | Path | str, path: Path | str | None = None, overwrite: bool = False, show_progress: bool = False
+    run: Run | Path | str,
+    path: Path | str | None = None,
+    overwrite: bool = False,
+    maps: Path | str | None = None,
+    show_progress: bool = False,
 ) -> Path:
     """Write one self-contained HTML page about a run.
 
@@ -57,6 +63,8 @@ def write_report(
         By default ``report.html`` in the run folder.
     overwrite : bool
         Whether an earlier page may be replaced.
+    maps : path, optional
+        Folder of maps that ``export volumes --from-images`` made, whose correlations are shown.
     show_progress : bool
         Show progress bars on stderr.
 
@@ -68,7 +76,7 @@ def write_report(
     Raises
     ------
     InputError
-        The page exists already, or cannot be written.
+        The page exists already or cannot be written, or the folder of maps is something else.
     RunError
         The folder is not that of a trained run, is incomplete or damaged.
     """
@@ -79,7 +87,7 @@ def write_report(
     if not run.layout.analysis.is_dir():
         analyze(run, show_progress=show_progress)
     with atomic_output(path, overwrite=overwrite) as temporary:
-        contents = Contents(run)
+        contents = Contents(run, None if maps is None else Path(maps))
         made = [section(contents) for section in _SECTIONS]
         folder = run.folder.resolve()
         text = page(f"cryoSPHERE report: {folder.name}", f"{run.table.source.name} and {run.structure.source}", made)

@@ -86,7 +86,7 @@ def test_a_write_protected_folder(folder, monkeypatch):
         ("motions.csv", b"motion,unit,p5,p25,p50,p75,p95\nangle(s1),deg,a,b,c,d,e\n"),
         ("segments.csv", b""),
         ("landscape.npz", b"PK rubbish"),
-        ("states.npz", b"rubbish"),
+        ("particles.npz", b"rubbish"),
     ],
 )
 def test_damaged_tables(folder, name, content):

@@ -16,6 +16,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from cryosphere.errors import InputError
 from cryosphere.report import charts
 from cryosphere.report.contents import Contents
 from cryosphere.report.html import heading, number, paragraph, percent, table, tag, whole_number
@@ -84,7 +85,7 @@ def test_every_section_is_there_with_an_entry_in_the_contents(page):
     targets = [attrs["href"].removeprefix("#") for attrs in page.of("a") if attrs.get("href", "").startswith("#")]
     sections = [attrs["id"] for attrs in page.of("section")]
     assert targets == ["main", *sections]
-    assert len(sections) == 14
+    assert len(sections) == 15
     assert len({attrs["id"] for _, attrs in page.tags if "id" in attrs}) == sum("id" in attrs for _, attrs in page.tags)
 
 
@@ -263,3 +264,23 @@ def test_curves_break_between_resolutions(run):
     first = body.split("<figure")[1]
     assert first.count("line train") == 2 and first.count("line held-out") == 2
     assert "the held-out loss is lowest in epoch 6" in body
+
+
+def test_correlations_of_maps_from_images_are_shown(tmp_path):
+    run = make_run(tmp_path / "run", shared=True)
+    maps = tmp_path / "maps <of> states"
+    maps.mkdir()
+    (maps / "index.csv").write_text("file,name,population,resolution_0.143,z1,z2\nstate_01.mrc,state <1>,0.4,7.5,0,0\n")
+    rows = [f"{f:.3f},{1 / f:.3f},{np.exp(-20 * f):.4f},0.5,0.25" for f in np.linspace(0.01, 0.12, 12)]
+    header = "frequency,resolution,fsc,fsc_unmasked,fsc_model\n"
+    (maps / "state_01_fsc.csv").write_text(header + "\n".join(rows) + "\n")
+    text = write_report(run, tmp_path / "page.html", maps=maps).read_text(encoding="utf-8")
+    assert "state &lt;1&gt;" in text and "maps &lt;of&gt; states" in text
+    assert text.count('class="line level"') == 2
+    without = write_report(run, tmp_path / "other.html").read_text(encoding="utf-8")
+    assert "No maps from the images were given" in without
+    (maps / "state_01_fsc.csv").write_text("frequency\n1\n")
+    for folder in (maps, tmp_path / "absent"):
+        with pytest.raises(InputError, match="is no folder of maps from images"):
+            write_report(run, tmp_path / "third.html", maps=folder)
+    assert not (tmp_path / "third.html").exists()
