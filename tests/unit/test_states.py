@@ -103,8 +103,8 @@ def test_populations_of_states_that_images_hardly_tell_apart_are_right_and_their
     generator = np.random.default_rng(5)
     truth = np.array([0.6, 0.25, 0.15])
     inside, found = [], []
-    for _ in range(60):
-        memberships, _ = _noisy_memberships(truth, 1.5, 2000, generator, np.array([0.4, 0.3, 0.3]))
+    for _ in range(40):
+        memberships, _ = _noisy_memberships(truth, 1.5, 1000, generator, np.array([0.4, 0.3, 0.3]))
         result = populations(memberships, np.array([0.4, 0.3, 0.3]))
         found.append(result.share)
         inside.append((result.low <= truth) & (truth <= result.high))
