@@ -1,6 +1,7 @@
 """Principal components, traversals, k-means and motion summaries against constructed answers."""
 
 import csv
+import sys
 
 import gemmi
 import numpy as np
@@ -200,3 +201,31 @@ def test_metrics_cut_short_by_a_kill_are_read_up_to_there(tmp_path):
     path = tmp_path / "metrics.jsonl"
     path.write_text('{"epoch": 1}\n{"epoch": 2}\n{"epo')
     assert read_metrics(path) == [{"epoch": 1}, {"epoch": 2}]
+
+
+def test_umap_is_asked_for_by_name(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "umap", None)
+    run = make_run(tmp_path / "run", shared=True)
+    with pytest.raises(InputError, match="`pip install umap-learn`"):
+        analyze(run, umap=True)
+    assert not run.layout.analysis.exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"motions": ["angle(s9)"]}, "no segment s9"),
+        ({"motions": ["speed(s1)"]}, "is no motion"),
+        ({"landscape": ["angle(s1)", "angle(s3)", "angle(s4)"]}, "one or two motions, 3 given"),
+        ({"reference": 9}, "the reference s9 is no segment of the run"),
+        ({"clustering": "kmeans"}, "kmeans cannot tell the number of states"),
+        ({"clustering": "kmeans", "n_states": 2, "between": (1, 7)}, "there are 2 states"),
+        ({"clustering": "kmeans", "n_states": 2, "between": (1, 1)}, "give two different ones"),
+    ],
+)
+def test_what_cannot_be_analysed_is_refused_and_nothing_is_left(tmp_path, options, words):
+    run = make_run(tmp_path / "run", shared=True)
+    before = set(run.folder.iterdir())
+    with pytest.raises(InputError, match=words):
+        analyze(run, **options)
+    assert set(run.folder.iterdir()) == before
