@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -103,10 +104,8 @@ class Analysis:
     def _state_lines(self) -> list[str]:
         states = self.states
         if states.n_states == 1:
-            return [
-                "One state: no valley of 1 kT between conformations. --clustering kmeans --states N divides a "
-                "continuous motion."
-            ]
+            found = ": no valley of 1 kT between conformations" if states.division.is_by_valleys else ""
+            return [f"One state{found}. --clustering kmeans --states N divides a continuous motion."]
         lines = []
         for state in range(states.n_states):
             share, low, high = (100 * bound[state] for bound in vars(states.populations).values())
@@ -167,14 +166,18 @@ def analyze(
     axes = [MotionName.parse(text) for text in landscape]
     if len(axes) > 2:
         raise InputError(f"a landscape has one or two motions, {len(axes)} given.")
+    seen_from = reference if reference in ("largest", None) else _segment(reference)
     wanted = [*(MotionName.parse(text) for text in motions), *axes]
-    run = ensure_posterior(run if isinstance(run, Run) else Run.load(run), progress=show_progress)
+    run = run if isinstance(run, Run) else Run.load(run)
+    if (run.layout.analysis / _MARKER).is_file() and not overwrite:
+        raise InputError(f"{run.layout.analysis} has an analysis already; --overwrite replaces it.")
+    run = ensure_posterior(run, progress=show_progress)
     with atomic_folder(run.layout.analysis, marker=_MARKER, overwrite=overwrite) as folder:
         means = run.posterior.mean.astype(np.float64)
         components = latent_space.principal_components(means)
         n_traversals = max(1, int((components.explained[:_MOST_TRAVERSALS] >= _LEAST_SHARE).sum()))
         traversals = tuple(latent_space.traverse(means, components, i, n_points) for i in range(n_traversals))
-        ensemble = Ensemble(run, wanted, reference - 1 if isinstance(reference, int) else reference)
+        ensemble = Ensemble(run, wanted, seen_from)
         division = divide(ensemble.coordinates, ensemble.sample.weights, clustering, n_states)
         particles = ensemble.of_particles(division, show_progress=show_progress)
         states = summarise_states(ensemble, division, particles)
@@ -186,6 +189,14 @@ def analyze(
         )
         _write(folder, run, result, _embedding(means) if umap else {})
     return result
+
+
+def _segment(reference: int | str) -> int:
+    """Number (from 0) of a segment given from 1 (InputError if it is something else)."""
+    try:
+        return operator.index(reference) - 1
+    except TypeError:
+        raise InputError(f"the reference {reference!r} is no segment; give its number, 'largest' or None.") from None
 
 
 def _embedding(means: Float[np.ndarray, "particle latent"]) -> dict[str, np.ndarray]:

@@ -118,6 +118,11 @@ class Screw:
         point, arm = middle + change[:3], arm + change[3:]
         return cls(axis, point, RigidMotions(rotmat, point + arm))
 
+    @property
+    def mean_motions(self) -> RigidMotions:
+        """The mean motion as that of one conformation."""
+        return RigidMotions(self.mean.rotmat[None], self.mean.translation[None])
+
     def angles(self, motions: RigidMotions) -> Float[np.ndarray, " conformation"]:
         """Rotation about the axis (rad)."""
         nominal = rotation_vectors(self.mean.rotmat.T) @ self.axis

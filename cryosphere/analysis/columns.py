@@ -49,7 +49,7 @@ def read_columns(run: Run, names: Sequence[str]) -> dict[str, Shaped[np.ndarray,
         elif (own := _of_posterior(run, plain)) is not None:
             found[name] = own
         elif _OF_ANALYSIS.match(plain) and not stored:
-            raise InputError(f"{name}: {run.folder} has no analysis; run `cryosphere analyze {run.folder}` first.")
+            raise no_analysis(run, f"{name}: ")
         elif _MOTION.match(_STD.sub(r"\1", plain)):
             measured.append(name)
         else:
@@ -78,8 +78,23 @@ def state_probabilities(run: Run) -> Float[np.ndarray, "particle state"]:
     """
     stored = _stored(run)
     if "_probability" not in stored:
-        raise InputError(f"{run.folder} has no analysis; run `cryosphere analyze {run.folder}` first.")
+        raise no_analysis(run)
     return stored["_probability"]
+
+
+def no_analysis(run: Run, asked: str = "") -> InputError:
+    """What to say where an analysis is wanted and there is none of the run's present weights."""
+    if (run.layout.analysis / STORE).is_file():
+        return InputError(
+            f"{asked}the analysis in {run.folder} is of other weights than the run's; run `cryosphere analyze "
+            f"{run.folder} --overwrite`."
+        )
+    return InputError(f"{asked}{run.folder} has no analysis; run `cryosphere analyze {run.folder}` first.")
+
+
+def has_analysis(run: Run) -> bool:
+    """Whether the run has an analysis of its present weights."""
+    return bool(_stored(run))
 
 
 def write_columns(

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from jaxtyping import Float, Int
+from scipy.spatial import cKDTree
 
 from cryosphere.analysis.bodies import RigidMotions
 from cryosphere.analysis.modes import fit_modes
-from cryosphere.analysis.motions import MotionName, Motions
+from cryosphere.analysis.motions import Motion, MotionName, Motions
 from cryosphere.analysis.sample import posterior_averages, sample_ensemble, weighted_percentiles
 from cryosphere.analysis.states import Division
 from cryosphere.errors import InputError
@@ -20,6 +22,8 @@ from cryosphere.runs.run import Run
 # Conformations decoded at a time; residues that stand for all in the modes.
 _CHUNK = 256
 _KEPT_RESIDUES = 1500
+# Draws from the posterior of a particle that has latents of its own, for its states.
+_DRAWS = 32
 # Conformations whose displacements are ranked.
 _RANKED = 500
 # Resamples of the lots of particles, and the share of them inside a stated interval.
@@ -156,26 +160,31 @@ class Ensemble:
         show_progress: bool = False,
     ) -> ParticleValues:
         """What the images say of every particle: expected motions and modes with their standard deviations, states."""
-        mean_values, n_values = self.means, self.values.shape[1]
-
-        def numbers(values: np.ndarray, coordinates: np.ndarray) -> np.ndarray:
-            centred = np.concatenate([values - mean_values, coordinates], axis=1)
-            parts = [centred, centred**2]
-            if division is not None:
-                parts.append(division.memberships(coordinates))
-            return np.concatenate(parts, axis=1)
-
-        n_centred = n_values + self.modes.n_modes
-        batches = []
-        for _, averages in posterior_averages(
-            self.run, lambda latent: self._numbers_at(latent, numbers), rows, show_progress
+        numbers = _Moments(self.motions.motions, self.means, self.modes.n_modes)
+        owner = None if division is None else division.memberships(self.coordinates)
+        parts = []
+        for batch, averages in posterior_averages(
+            self.run, lambda latent: self._numbers_at(latent, numbers.of), rows, show_progress
         ):
-            mean, square, membership = np.split(averages, [n_centred, 2 * n_centred], axis=1)
-            std = np.sqrt((square - mean**2).clip(min=0.0))
-            mean[:, :n_values] += mean_values
-            batches.append([part.astype(np.float32) for part in (mean, std, membership)])
-        mean, std, membership = (np.concatenate(parts) for parts in zip(*batches, strict=True))
-        return ParticleValues(mean[:, :n_values], std[:, :n_values], mean[:, n_values:], std[:, n_values:], membership)
+            membership = np.zeros((len(batch), 0)) if owner is None else self._memberships(batch, owner)
+            parts.append([part.astype(np.float32) for part in (*numbers.mean_and_std(averages), membership)])
+        mean, std, membership = (np.concatenate(part) for part in zip(*parts, strict=True))
+        n = self.values.shape[1]
+        return ParticleValues(mean[:, :n], std[:, :n], mean[:, n:], std[:, n:], membership)
+
+    def _memberships(
+        self, rows: Int[np.ndarray, " batch"], owner: Float[np.ndarray, "conformation state"]
+    ) -> Float[np.ndarray, "batch state"]:
+        """Posterior probability of the states that conformations of the sample are in; where particles have latents of
+        their own, the share of draws whose nearest latent of the sample is in a state."""
+        if self.run.posterior.is_shared:
+            return self.run.grid.weights(self.run.posterior.log_likelihood[rows]) @ owner
+        drawn = self.run.sample_posterior(rows, _DRAWS, seed=int(rows[0]))
+        return owner[self._latent_tree.query(drawn)[1]].mean(1)
+
+    @cached_property
+    def _latent_tree(self) -> cKDTree:
+        return cKDTree(self.sample.latent)
 
     def coordinates_at(
         self, latent: Float[np.ndarray, "conformation latent"]
@@ -193,6 +202,38 @@ class Ensemble:
             values = self.motions.measure(self.motions.bodies(positions))
             found.append(numbers(values, self.modes.coordinates(positions[:, self._kept])))
         return np.concatenate(found)
+
+
+class _Moments:
+    """Numbers of conformations whose averages give means and standard deviations of motions and modes.
+
+    Angles that go on at their other end are averaged on the circle (Mardia & Jupp, Directional Statistics, 2000, §2.3):
+    their mean is the direction of the mean of e^iv, their standard deviation √(−2 ln of its length).
+    """
+
+    def __init__(self, motions: Sequence[Motion], means: Float[np.ndarray, " motion"], n_modes: int) -> None:
+        self.centre = np.concatenate([means, np.zeros(n_modes)])
+        self.circular = np.array([*(motion.is_circular for motion in motions), *[False] * n_modes], dtype=bool)
+        self.middle = np.array([motion.middle for motion in motions if motion.is_circular])
+
+    def of(self, values: np.ndarray, coordinates: np.ndarray) -> Float[np.ndarray, "conformation number"]:
+        """Centred numbers and their squares; of angles on the circle the cosine and sine from their middle."""
+        every = np.concatenate([values, coordinates], axis=1)
+        centred = every - self.centre
+        turns = np.radians(every[:, self.circular] - self.middle)
+        first, second = centred.copy(), centred**2
+        first[:, self.circular], second[:, self.circular] = np.cos(turns), np.sin(turns)
+        return np.concatenate([first, second], axis=1)
+
+    def mean_and_std(self, averages: Float[np.ndarray, "batch number"]) -> tuple[np.ndarray, np.ndarray]:
+        """Means and standard deviations from averages of these numbers."""
+        first, second = np.split(averages, 2, axis=1)
+        mean, std = first + self.centre, np.sqrt((second - first**2).clip(min=0.0))
+        cosine, sine = first[:, self.circular], second[:, self.circular]
+        mean[:, self.circular] = self.middle + np.degrees(np.arctan2(sine, cosine))
+        length = np.hypot(cosine, sine).clip(1e-12, 1.0)
+        std[:, self.circular] = np.degrees(np.sqrt(-2 * np.log(length)))
+        return mean, std
 
 
 @dataclass(frozen=True)
@@ -219,12 +260,9 @@ def usual_motions(labels: Int[np.ndarray, " residue"], reference: int | None) ->
 def _reference(reference: int | str | None, labels: Int[np.ndarray, " residue"]) -> int | None:
     """Number (from 0) of the reference segment."""
     present = np.unique(labels[labels >= 0])
+    if reference not in ("largest", None) and reference not in present:
+        last = int(present.max(initial=-1)) + 1
+        raise InputError(f"the reference s{int(reference) + 1} is no segment of the run, which has s1 to s{last}.")
     if reference is None or len(present) < 2:
         return None  # one segment is seen from the map
-    if reference == "largest":
-        return int(np.bincount(labels[labels >= 0]).argmax())
-    if reference not in present:
-        raise InputError(
-            f"the reference s{int(reference) + 1} is no segment of the run, which has s1 to s{present.max() + 1}."
-        )
-    return int(reference)
+    return int(np.bincount(labels[labels >= 0]).argmax()) if reference == "largest" else int(reference)

@@ -126,6 +126,8 @@ def _end(
     values: Float[np.ndarray, "conformation motion"], weights: Float[np.ndarray, " conformation"], percent: float
 ) -> Float[np.ndarray, " motion"]:
     """Middle of the conformations around a percentile of the first motion."""
-    low, high = weighted_percentiles(values[:, 0], weights, (percent - _SLICE, percent + _SLICE))
-    inside = np.flatnonzero((values[:, 0] >= low) & (values[:, 0] <= high))
+    low, middle, high = weighted_percentiles(values[:, 0], weights, (percent - _SLICE, percent, percent + _SLICE))
+    inside = np.flatnonzero((values[:, 0] >= low) & (values[:, 0] <= high) & (weights > 0))
+    if not len(inside):  # few conformations carry the ensemble
+        inside = np.abs(np.where(weights > 0, values[:, 0], np.inf) - middle).argmin(keepdims=True)
     return np.array([weighted_percentiles(column[inside], weights[inside], (50.0,))[0] for column in values.T])

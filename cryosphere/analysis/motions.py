@@ -74,7 +74,7 @@ class Motion:
     """A motion that can be measured of conformations; ``bodies`` are its parts' numbers in a :class:`Motions`.
 
     ``screw`` describes the ensemble where the motion is one about an axis; ``middle`` is the angle (deg) that values
-    are kept within 180° of.
+    of angles are kept within 180° of.
     """
 
     name: MotionName
@@ -122,6 +122,11 @@ class Motion:
         seen_from = part_names[self.bodies[1]] if len(self.bodies) == 2 else "the map"
         return f"{words}: {self.name.parts[0]} from {seen_from}"
 
+    @property
+    def is_circular(self) -> bool:
+        """Whether it is an angle that goes on at its other end: a rotation about an axis, or a dihedral."""
+        return self.name.kind == "dihedral" or (self.name.kind == "angle" and self.is_relative)
+
     def fitted(
         self,
         bodies: Sequence[RigidMotions],
@@ -130,7 +135,8 @@ class Motion:
     ) -> Motion:
         """This motion with what the ensemble decides: its axis, or the angle that values are counted about."""
         if self.is_relative and self.name.kind != "shift":
-            return replace(self, screw=Screw.fit(self.relative(bodies), weights, centres[self.bodies[0]]))
+            screw = Screw.fit(self.relative(bodies), weights, centres[self.bodies[0]])
+            return replace(self, screw=screw, middle=float(np.degrees(screw.angles(screw.mean_motions)[0])))
         if self.name.kind == "dihedral":
             turns = np.radians(dihedral_angles(*(bodies[body].apply(centres[body]) for body in self.bodies)))
             middle = np.arctan2(weights @ np.sin(turns), weights @ np.cos(turns))

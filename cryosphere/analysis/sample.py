@@ -16,7 +16,7 @@ from cryosphere.runs.run import Run, cubature_points
 N_BLOCKS = 50
 # Particles whose posteriors make up the ensemble, and those drawn from where each has latents of its own.
 _MOST_PARTICLES, _MOST_DRAWS = 100_000, 10_000
-_BATCH = 2048
+_BATCH = 1024
 
 
 @dataclass(frozen=True)

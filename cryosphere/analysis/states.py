@@ -28,8 +28,12 @@ _LEAST_SHARE = 0.005
 # Neighbours between which a pass may lead.
 _NEIGHBOURS = 12
 _STARTS = 2
-# Particles whose memberships say how sure populations are; steps of the expectation maximisation.
-_JUDGED, _EM_STEPS, _RESAMPLES = 5_000, 100, 100
+# Particles whose memberships say how sure populations are, and resamples of them.
+_JUDGED, _RESAMPLES = 5_000, 100
+# Most steps of the expectation maximisation, and the change of a share at which it ends.
+_EM_STEPS, _EM_PRECISION = 300, 1e-6
+# Longest extrapolation, in steps.
+_FARTHEST = 1000.0
 # Share of resamples inside a stated interval: one standard deviation of a normal distribution.
 _INTERVAL = (15.87, 84.13)
 
@@ -46,11 +50,14 @@ class Division:
         State, from 0.
     tried : tuple of (states, BIC)
         Numbers that were compared.
+    is_by_valleys : bool
+        Whether valleys in the density decided on the number of states.
     """
 
     places: Float[np.ndarray, "place mode"]
     state: Int[np.ndarray, " place"]
     tried: tuple[tuple[int, float], ...] = ()
+    is_by_valleys: bool = False
 
     @property
     def n_states(self) -> int:
@@ -99,7 +106,7 @@ def divide(
     check_clustering(clustering, n_states)
     generator = np.random.default_rng(seed)
     weights = weights / weights.sum()
-    spread = float(np.sqrt(weights @ (coordinates - weights @ coordinates) ** 2).sum())
+    spread = float(np.sqrt((weights @ (coordinates - weights @ coordinates) ** 2).sum()))
     n_distinct = len(np.unique(coordinates[weights > 0], axis=0))
     if n_states is not None and n_states > n_distinct:
         raise InputError(f"{n_states} states are impossible: the ensemble has {n_distinct} different conformations.")
@@ -117,7 +124,8 @@ def divide(
     present = np.unique(labels)
     first = [places[labels == label, 0].mean() for label in present]
     order = present[np.argsort(first, kind="stable")]
-    return Division(places, np.argsort(order)[np.searchsorted(np.sort(order), labels)], tried)
+    by_valleys = clustering == "density" and n_states is None
+    return Division(places, np.argsort(order)[np.searchsorted(np.sort(order), labels)], tried, by_valleys)
 
 
 def check_clustering(clustering: str, n_states: int | None) -> None:
@@ -143,8 +151,13 @@ def _clusters(
     options = {"reg_covar": _RESOLUTION**2, "n_init": _STARTS, "random_state": seed, "max_iter": 500}
     fits = [GaussianMixture(count, **options).fit(drawn) for count in counts]
     tried = tuple((count, float(fit.bic(drawn))) for count, fit in zip(counts, fits, strict=True))
-    best = fits[int(np.argmin([bic for _, bic in tried]))]
-    return best.predict(drawn), tried
+    labels = fits[int(np.argmin([bic for _, bic in tried]))].predict(drawn)
+    if n_states is not None and (found := len(np.unique(labels))) < n_states:
+        raise InputError(
+            f"{n_states} states are impossible by gmm: only {found} of its components have conformations of their own; "
+            "ask for fewer, or use kmeans."
+        )
+    return labels, tried
 
 
 def _peaks(
@@ -227,7 +240,8 @@ def populations(
     likelihoods = memberships / prior
     share = _most_likely(likelihoods, np.ones((1, n_particles)))[0]
     judged = np.linspace(0, n_particles - 1, min(n_particles, _JUDGED)).astype(int)
-    counts = np.random.default_rng(seed).poisson(1.0, (_RESAMPLES, len(judged))).astype(np.float64)
+    chance = np.full(len(judged), 1 / len(judged))
+    counts = np.random.default_rng(seed).multinomial(len(judged), chance, size=_RESAMPLES).astype(np.float64)
     resampled = _most_likely(likelihoods[judged], counts)
     deviation = (resampled - resampled.mean(0)) * np.sqrt(len(judged) / n_particles)
     low, high = np.percentile(deviation, _INTERVAL, axis=0)
@@ -237,10 +251,25 @@ def populations(
 def _most_likely(
     likelihoods: Float[np.ndarray, "particle state"], counts: Float[np.ndarray, "resample particle"]
 ) -> Float[np.ndarray, "resample state"]:
-    """Mixture proportions by expectation maximisation, where particles are counted so often."""
-    share = np.full((len(counts), likelihoods.shape[1]), 1 / likelihoods.shape[1])
+    """Mixture proportions by expectation maximisation where particles are counted so often, with squared extrapolation
+    (SQUAREM; Varadhan & Roland, Scand. J. Stat. 35, 335, 2008), as its steps are small where likelihoods are flat."""
     total = counts.sum(1, keepdims=True)
-    for _ in range(_EM_STEPS):
+
+    def improved(share: np.ndarray) -> np.ndarray:
         density = share @ likelihoods.T
-        share = share * ((counts / density) @ likelihoods) / total
+        seen = np.divide(counts, density, out=np.zeros_like(density), where=counts > 0)
+        return share * (seen @ likelihoods) / total
+
+    share = np.full((len(counts), likelihoods.shape[1]), 1 / likelihoods.shape[1])
+    for _ in range(_EM_STEPS):
+        first = improved(share)
+        second = improved(first)
+        step, bend = first - share, second - 2 * first + share
+        size, curve = (np.linalg.norm(part, axis=1, keepdims=True) for part in (step, bend))
+        far = -np.clip(size / np.maximum(curve, 1e-300), 1.0, _FARTHEST)
+        ahead = (share - 2 * far * step + far**2 * bend).clip(min=1e-12)
+        ahead = improved(ahead / ahead.sum(1, keepdims=True))
+        change, share = np.abs(ahead - share).max(), ahead
+        if change < _EM_PRECISION:
+            break
     return share

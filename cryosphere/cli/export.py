@@ -147,8 +147,7 @@ def volumes(run: Path, chosen: dict, output: Path, atoms: str, from_images: bool
 
     With --from-images the particle images are backprojected, each weighted with its probability of the state
     (--states), or the share of its posterior that is nearest to the conformation, of those chosen; --particles makes
-    one map of all of them. FSC of half-maps, and of
-    the map with the model (--atoms), are written beside.
+    one map of all of them. FSC of half-maps, and of the map with the model (--atoms), are written beside.
 
     \b
     Example:  cryosphere export run1 volumes --traversal 1 -o maps

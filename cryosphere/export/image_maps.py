@@ -81,7 +81,7 @@ def export_image_maps(
     """
     folder, width = Path(folder), max(2, len(str(len(states.names))))
     names = [f"state_{number:0{width}d}" for number in range(1, len(states.names) + 1)]
-    populations, origin, files, rows = states.weights.mean(1), map_origin(run), [], []
+    shares, origin, files, rows = states.weights.mean(1), map_origin(run), [], []
     with atomic_folder(folder, marker=INDEX, overwrite=overwrite) as temporary:
         for number, found in enumerate(reconstruct_states(run, states, density, show_progress)):
             name = names[number]
@@ -90,7 +90,7 @@ def export_image_maps(
                 write_volume(temporary / f"{volume_name}.mrc", volume, run.table.pixel_size, origin)
             _write_curves(temporary / f"{name}_fsc.csv", found)
             files += [*(f"{volume_name}.mrc" for volume_name in volumes), f"{name}_fsc.csv"]
-            rows.append([f"{name}.mrc", states.names[number], f"{populations[number]:.6f}", *_figures(found)])
+            rows.append([f"{name}.mrc", states.names[number], f"{shares[number]:.6f}", *_figures(found)])
             rows[-1] += [f"{value:.6g}" for value in states.latent[number]]
         _write_table(temporary / INDEX, _index_columns(run.latent_dim), rows)
     return [*(folder / file for file in files), folder / INDEX]
@@ -103,7 +103,7 @@ def _figures(found: StateMap) -> list[str]:
 
 def _index_columns(latent_dim: int) -> list[str]:
     figures = ["particles_half1", "particles_half2", "resolution_0.143", "resolution_0.5", "model_resolution_0.5"]
-    return ["file", "name", "population", *figures, *(f"z{i}" for i in range(1, latent_dim + 1))]
+    return ["file", "name", "mean_weight", *figures, *(f"z{i}" for i in range(1, latent_dim + 1))]
 
 
 def _write_curves(path: Path, found: StateMap) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool, Int
 
-from cryosphere.analysis.columns import known_columns, read_columns
+from cryosphere.analysis.columns import known_columns, read_columns, state_probabilities
 from cryosphere.errors import InputError
 from cryosphere.io.polygons import inside_polygon, read_polygon
 from cryosphere.particles.columns import SourceColumns, source_columns
@@ -222,8 +222,8 @@ def parse_states(text: str) -> tuple[int, ...]:
 
 def _in_states(columns: RunColumns, states: Sequence[int]) -> Bool[np.ndarray, " particle"]:
     state = columns.read(["state"], "--state")["state"]
-    known = np.unique(state[np.isfinite(state)]).astype(int)
-    absent = sorted(set(states) - set(known.tolist()))
+    known = range(1, state_probabilities(columns.run).shape[1] + 1)
+    absent = sorted(set(states) - set(known))
     if absent:
         raise InputError(
             f"--state: there is no state {absent[0]} in {columns.run.folder}; its states are "

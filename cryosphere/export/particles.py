@@ -144,7 +144,7 @@ def _extra_columns(columns: RunColumns, selection: ParticleSelection) -> dict[st
     plain = [name for name in known if _LATENT_OR_MOTION.fullmatch(name) or name in ("state", "state_probability")]
     names = [each for name in plain for each in (name, f"std({name})") if each in known]
     label = _cs_field if is_cryosparc(columns.path) else _star_column
-    labels = {name: label(name) for name in names}
+    labels = dict(zip(names, _told_apart([label(name) for name in names]), strict=True))
     there = set(columns.source.names) & set(labels.values())
     if there:
         raise InputError(
@@ -153,6 +153,11 @@ def _extra_columns(columns: RunColumns, selection: ParticleSelection) -> dict[st
         )
     values = columns.read(names, "--columns")
     return {labels[name]: values[name][selection.chosen] for name in names}
+
+
+def _told_apart(labels: list[str]) -> list[str]:
+    """Labels with ``_2``, ``_3`` … behind those that stand before them already."""
+    return [f"{label}_{n}" if (n := labels[: i + 1].count(label)) > 1 else label for i, label in enumerate(labels)]
 
 
 def _words(name: str) -> list[str]:

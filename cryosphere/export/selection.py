@@ -110,11 +110,10 @@ def select_states(run: Run) -> Selection:
     """
     membership = read_columns(run, ["state"])["state"] - 1
     table = read_analysis(run, "states")
-    names = tuple(f"state {n}: particle {p}" for n, p in zip(table["state"], table["particle"], strict=True))
+    names = tuple(f"state {number}" for number in table["state"])
     latent = table[[f"z{number}" for number in range(1, run.latent_dim + 1)]].to_numpy(float)
     low, high = table["population_low"].to_numpy(), table["population_high"].to_numpy()
-    shares, particles = table["population"].to_numpy(), table["particle"].to_numpy(np.int64)
-    return Selection(latent, names, particles, shares, (high - low) / 2, membership)
+    return Selection(latent, names, None, table["population"].to_numpy(), (high - low) / 2, membership)
 
 
 def _from_conformers(run: Run, conformers: Conformers, word: str) -> Selection:

@@ -52,6 +52,12 @@ class PosteriorGrid:
     def _nearest(self) -> Int[np.ndarray, "point neighbour"]:
         return cKDTree(self.nodes).query(self.latent, k=self.nodes.shape[1] + 1)[1]
 
+    @cached_property
+    def _tensors(self) -> tuple[Float[torch.Tensor, "point node"], Int[torch.Tensor, "neighbour point"]]:
+        """The operator in float32 and the nearest nodes, as they are needed for particles in columns."""
+        operator = np.ascontiguousarray(self._operator.T, dtype=np.float32)
+        return torch.from_numpy(operator), torch.from_numpy(np.ascontiguousarray(self._nearest.T))
+
     def log_weights(self, log_likelihood: Float[np.ndarray, "particle node"]) -> Float[np.ndarray, "particle point"]:
         """Log-likelihood plus log prior mass of every point; its log-sum-exp is the log-evidence, too small for
         posteriors much narrower than the nodes are apart."""
@@ -67,8 +73,7 @@ class PosteriorGrid:
         values = torch.from_numpy(np.ascontiguousarray((log_likelihood - log_likelihood.max(1, keepdims=True)).T))
         values = values.to(torch.float32)
         if self.dense:
-            operator = torch.from_numpy(self._operator.T.astype(np.float32))
-            first, *others = torch.from_numpy(self._nearest.T)
+            operator, (first, *others) = self._tensors
             ceiling = values[first]
             for nearest in others:
                 torch.maximum(ceiling, values[nearest], out=ceiling)

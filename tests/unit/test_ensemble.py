@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from cryosphere.analysis.columns import known_columns, read_columns
-from cryosphere.analysis.ensemble import Ensemble
-from cryosphere.analysis.motions import MotionName
+from cryosphere.analysis.ensemble import Ensemble, _Moments
+from cryosphere.analysis.motions import Motion, MotionName
 from cryosphere.analysis.sample import weighted_percentiles
 from cryosphere.analysis.states import divide
 from cryosphere.errors import InputError
@@ -36,7 +36,7 @@ def test_expected_motions_of_particles_are_sums_over_their_posteriors(described)
         std = np.sqrt(weights @ (values - mean) ** 2)
         close = {"abs": 1e-6, "rel": 1e-5} if run.posterior.is_shared else {"abs": 0.1 * std.max()}
         assert found.motion[row] == pytest.approx(mean, **close)
-        assert found.motion_std[row] == pytest.approx(std, rel=1e-3 if run.posterior.is_shared else 0.3, abs=1e-4)
+        assert found.motion_std[row] == pytest.approx(std, rel=1e-2 if run.posterior.is_shared else 0.3, abs=1e-4)
     assert found.membership.sum(1) == pytest.approx(np.ones(60))
 
 
@@ -85,3 +85,25 @@ def test_weighted_percentiles_are_those_of_repeated_values():
     values, counts = generator.normal(size=400), generator.integers(1, 30, 400)
     found = weighted_percentiles(values, counts / counts.sum(), (5, 50, 95))
     assert found == pytest.approx(np.percentile(np.repeat(values, counts), (5, 50, 95)), abs=0.02)
+
+
+def test_angles_of_a_full_turn_are_averaged_on_the_circle():
+    """A posterior across ±180° has its mean there, and a small standard deviation; a linear mean would be 0."""
+    motion = Motion(MotionName("dihedral", ("s1", "s2", "s3", "s4")), (0, 1, 2, 3), middle=10.0)
+    moments = _Moments([motion], np.array([10.0]), 0)
+    angles = np.array([[175.0], [185.0 - 360.0], [189.0 - 360]])
+    numbers = moments.of(angles, np.zeros((3, 0)))
+    mean, std = moments.mean_and_std(np.array([[0.5, 0.5, 0.0]]) @ numbers)
+    assert mean[0, 0] == pytest.approx(180.0)
+    assert std[0, 0] == pytest.approx(5.0, rel=1e-3)
+
+
+def test_states_of_gaussian_posteriors_are_shares_of_draws(tmp_path):
+    run = make_run(tmp_path / "run", latent_dim=1, spread=0.5)
+    ensemble = Ensemble(run)
+    division = divide(ensemble.coordinates, ensemble.sample.weights, "kmeans", 2)
+    found = ensemble.of_particles(division).membership
+    drawn = run.sample_posterior(np.arange(60), 2000, seed=9)
+    expected = [division.memberships(ensemble.coordinates_at(latent)).mean(0) for latent in drawn]
+    assert np.abs(found - expected).mean() < 0.06
+    assert len(np.unique(found)) > 3  # not only none, half and all

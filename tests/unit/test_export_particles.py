@@ -58,6 +58,7 @@ def analysed(monkeypatch):
 
     monkeypatch.setattr(particle_selection, "known_columns", lambda run: [*real_known(run), *columns])
     monkeypatch.setattr(particle_selection, "read_columns", read)
+    monkeypatch.setattr(particle_selection, "state_probabilities", lambda run: np.full((N, 3), 1 / 3))
     return columns
 
 

@@ -141,8 +141,7 @@ def test_states_of_the_analysis_with_populations_in_the_files(tmp_path):
     analysis = analyze(run, clustering="kmeans", n_states=2)
     selection = select_states(run)
     found = analysis.states
-    particles = run.posterior.index[found.particles]
-    assert selection.names == tuple(f"state {i}: particle {p}" for i, p in enumerate(particles, start=1))
+    assert selection.names == ("state 1", "state 2")
     assert selection.latent == pytest.approx(found.latent, rel=1e-5)
     assert selection.population_stds == pytest.approx((found.populations.high - found.populations.low) / 2, rel=1e-3)
     written = export_states(run, selection, tmp_path / "out")

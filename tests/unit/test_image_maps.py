@@ -179,7 +179,7 @@ def test_files_are_maps_in_the_frame_of_the_structure(run, tmp_path):
     with open(tmp_path / "a" / "index.csv", newline="") as file:
         index = list(csv.DictReader(file))
     assert [row["file"] for row in index] == ["state_01.mrc", "state_02.mrc"]
-    assert [float(row["population"]) for row in index] == pytest.approx([0.6, 0.4], abs=0.01)
+    assert [float(row["mean_weight"]) for row in index] == pytest.approx([0.6, 0.4], abs=0.01)
     assert float(index[0]["z1"]) == pytest.approx(-1.2, abs=0.1)
     with open(tmp_path / "a" / "state_02_fsc.csv", newline="") as file:
         curves = list(csv.DictReader(file))

@@ -229,3 +229,12 @@ def test_what_cannot_be_analysed_is_refused_and_nothing_is_left(tmp_path, option
     with pytest.raises(InputError, match=words):
         analyze(run, **options)
     assert set(run.folder.iterdir()) == before
+
+
+@pytest.mark.parametrize("latent_dim", [1, 3])
+def test_a_run_of_few_certain_particles_is_analysed(tmp_path, latent_dim):
+    run = make_run(tmp_path / "run", n_particles=20, spread=0.02, latent_dim=latent_dim)
+    result = analyze(run)
+    assert np.isfinite(result.states.populations.high).all()
+    with pytest.raises(InputError, match="no segment; give its number"):
+        analyze(run, overwrite=True, reference="s2")

@@ -10,7 +10,7 @@ from tests.run_factory import make_run
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     run = make_run(tmp_path_factory.mktemp("frames") / "run", shared=True)
-    with pytest.raises(cryosphere.InputError, match=r"no analysis with motions\.csv; run `cryosphere analyze"):
+    with pytest.raises(cryosphere.InputError, match="has no analysis; run `cryosphere analyze"):
         cryosphere.read_analysis(run, "motions")
     cryosphere.analyze(run, motions=['distance("A:1-5", "B:3")'], clustering="kmeans", n_states=3)
     return run

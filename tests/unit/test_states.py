@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy.optimize import minimize_scalar
 
 from cryosphere.analysis.states import divide, populations
 from cryosphere.errors import InputError
@@ -71,6 +72,11 @@ def test_a_few_strange_conformations_are_no_state():
     assert divide(points, weights).n_states == 1
 
 
+def test_components_without_conformations_are_said():
+    with pytest.raises(InputError, match="9 states are impossible by gmm: only"):
+        divide(*_blobs([900, 900], [(0.0, 0.0), (9.0, 0.0)], width=1e-4)[0], "gmm", 9)
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -110,6 +116,27 @@ def test_populations_of_states_that_images_hardly_tell_apart_are_right_and_their
         inside.append((result.low <= truth) & (truth <= result.high))
     assert np.mean(found, axis=0) == pytest.approx(truth, abs=0.01)
     assert 0.58 < np.mean(inside) < 0.78
+
+
+def test_flat_likelihoods_are_climbed_to_the_top():
+    """Against a direct maximisation, for two states 0.2 of the noise apart."""
+    generator = np.random.default_rng(7)
+    memberships, _ = _noisy_memberships(np.array([0.8, 0.2]), 0.2, 10_000, generator, np.array([0.5, 0.5]))
+    share = populations(memberships, np.array([0.5, 0.5])).share[1]
+    best = minimize_scalar(
+        lambda p: -np.log(memberships @ np.array([1 - p, p])).sum(), bounds=(0, 1), options={"xatol": 1e-7}
+    )
+    assert share == pytest.approx(best.x, abs=1e-3)
+
+
+def test_states_with_few_particles_have_intervals_too():
+    memberships = np.repeat(np.eye(2), [998, 2], axis=0)
+    result = populations(memberships, np.array([0.5, 0.5]))
+    assert result.share == pytest.approx([0.998, 0.002])
+    assert 0 <= result.low[1] < 0.002 < result.high[1] < 0.006
+    for count in (1, 2, 3):
+        few = populations(np.eye(2)[np.zeros(count, dtype=int)], np.array([0.5, 0.5]))
+        assert np.isfinite([few.low, few.high]).all()
 
 
 def test_populations_of_certain_memberships_are_counts_with_binomial_errors():
