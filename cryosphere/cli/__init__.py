@@ -28,7 +28,7 @@ _COMMANDS = {
     "fit": "place a structure in a map, in the right hand",
     "simulate": "particle sets with known truth",
     "train": "learn segments and motions from particle images",
-    "analyze": "latent space, traversals, RMSF, segments: tables and plots",
+    "analyze": "motions, states, free energy, RMSF: tables and plots",
     "export": "coordinates, ensembles, volumes, and particles for RELION or cryoSPARC",
     "report": "one HTML page about a run, to read, print and send",
     "evaluate": "score a run against known truth",

@@ -27,14 +27,14 @@ def command(context: click.Context, run: Path) -> None:
     \b
     Example:  cryosphere export run1 coordinates -o coordinates.npy
               cryosphere export run1 ensemble --traversal 1 -o traversal.cif
-              cryosphere export run1 volumes --kmeans 5 -o maps
+              cryosphere export run1 volumes --states --from-images -o maps
               cryosphere export run1 particles --state 2 -o state2.star
               cryosphere export run1 chimerax --traversal 1 --map consensus.mrc -o scene
     """
     context.obj = run
 
 
-@command.command()
+@command.command(short_help="E[x | image] of every particle, as .npy")
 @_OUTPUT
 @click.option("--physical", is_flag=True, help="The decoded conformation nearest to E[x | image], bonds intact.")
 @click.option(
@@ -97,7 +97,7 @@ def _selection_options(function):
     return gathered
 
 
-@command.command()
+@command.command(short_help="models: .cif, .pdb, .dcd, .xtc")
 @_selection_options
 @_OUTPUT
 @_ATOMS
@@ -126,7 +126,7 @@ def ensemble(run: Path, chosen: dict, output: Path, atoms: str, rigid: bool, ove
     _report(written.files, written.lines())
 
 
-@command.command()
+@command.command(short_help="maps of conformations, or from the images")
 @_selection_options
 @_OUTPUT
 @click.option(
@@ -164,7 +164,7 @@ def volumes(run: Path, chosen: dict, output: Path, atoms: str, from_images: bool
         click.echo(str(path))
 
 
-@command.command()
+@command.command(short_help="chosen particles as .star or .cs")
 @_OUTPUT
 @click.option(
     "--select", metavar="EXPR", help="Particles for which this holds: 'angle(s2) > 12 and rlnClassNumber == 1'."
@@ -229,7 +229,7 @@ def particles(run: Path, output: Path, states: str | None, as_json: bool, quiet:
         click.echo(line)
 
 
-@command.command()
+@command.command(short_help="a folder each: model, map, particles")
 @_selection_options
 @_OUTPUT
 @_ATOMS
@@ -261,7 +261,7 @@ def states(run: Path, chosen: dict, output: Path, atoms: str, density: str, over
     _report((), written.lines())
 
 
-@command.command()
+@command.command(short_help="scripts for ChimeraX and PyMOL, with models")
 @_selection_options
 @_OUTPUT
 @click.option(

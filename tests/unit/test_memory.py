@@ -67,12 +67,15 @@ def test_a_run_takes_the_memory_that_was_announced(tmp_path, box_size, n_nodes):
     folder = write_particle_set(tmp_path / "set", 80, box_size=box_size)
     nodes = {"training": {"n_nodes": n_nodes}, "inference": {"n_conformations": 16}}
     values = marginal_configuration(folder, model={"latent_dim": 1}, segments={"n_segments": 2}, **nodes)
-    for run in ("first", "measured"):  # the first compiles what is compiled once on a machine
+    peaks = []
+    # The first compiles what is compiled once on a machine; where another process does so at the same time, all may.
+    for run in ("first", "second", "third"):
         command = [sys.executable, "-c", MEASURED, json.dumps(values), str(tmp_path / run)]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-2000:]
-    announced, peak = (float(word) for word in done.stdout.split())
-    assert 0.9 < announced / (1024 * peak) < 1.5
+        assert done.returncode == 0, done.stderr[-2000:]
+        announced, peak = (float(word) for word in done.stdout.split())
+        peaks.append(peak)
+    assert 0.9 < announced / (1024 * min(peaks)) < 1.5
     if n_nodes == 96:
         assert 1024 * peak > 1e9, "the transforms must count"
 
