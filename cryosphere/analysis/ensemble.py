@@ -161,24 +161,30 @@ class Ensemble:
     ) -> ParticleValues:
         """What the images say of every particle: expected motions and modes with their standard deviations, states."""
         numbers = _Moments(self.motions.motions, self.means, self.modes.n_modes)
-        owner = None if division is None else division.memberships(self.coordinates)
+        owner = np.zeros((len(self.coordinates), 0))
+        if division is not None:
+            owner = division.memberships(self.coordinates)
+        is_shared = self.run.posterior.is_shared
+
+        def values_of(latent: np.ndarray) -> np.ndarray:
+            found = self._numbers_at(latent, numbers.of)
+            return np.concatenate([found, owner], axis=1) if is_shared else found
+
         parts = []
-        for batch, averages in posterior_averages(
-            self.run, lambda latent: self._numbers_at(latent, numbers.of), rows, show_progress
-        ):
-            membership = np.zeros((len(batch), 0)) if owner is None else self._memberships(batch, owner)
-            parts.append([part.astype(np.float32) for part in (*numbers.mean_and_std(averages), membership)])
+        for batch, averages in posterior_averages(self.run, values_of, rows, show_progress):
+            moments, membership = np.split(averages, [2 * len(numbers.centre)], axis=1)
+            if not is_shared:
+                membership = self._drawn_memberships(batch, owner)
+            parts.append([part.astype(np.float32) for part in (*numbers.mean_and_std(moments), membership)])
         mean, std, membership = (np.concatenate(part) for part in zip(*parts, strict=True))
         n = self.values.shape[1]
         return ParticleValues(mean[:, :n], std[:, :n], mean[:, n:], std[:, n:], membership)
 
-    def _memberships(
+    def _drawn_memberships(
         self, rows: Int[np.ndarray, " batch"], owner: Float[np.ndarray, "conformation state"]
     ) -> Float[np.ndarray, "batch state"]:
-        """Posterior probability of the states that conformations of the sample are in; where particles have latents of
-        their own, the share of draws whose nearest latent of the sample is in a state."""
-        if self.run.posterior.is_shared:
-            return self.run.grid.weights(self.run.posterior.log_likelihood[rows]) @ owner
+        """Posterior probability of states where particles have latents of their own: the share of draws whose nearest
+        latent of the sample is in each."""
         drawn = self.run.sample_posterior(rows, _DRAWS, seed=int(rows[0]))
         return owner[self._latent_tree.query(drawn)[1]].mean(1)
 
