@@ -15,8 +15,7 @@ from cryosphere.analysis import tables
 from cryosphere.analysis.columns import STORE, write_columns
 from cryosphere.analysis.ensemble import Ensemble, Fluctuations, ParticleValues
 from cryosphere.analysis.landscape import Landscape
-from cryosphere.analysis.landscape_of_run import Path as EasiestPath
-from cryosphere.analysis.landscape_of_run import landscape_axes, map_landscape, path_between
+from cryosphere.analysis.landscape_of_run import EasiestPath, landscape_axes, map_landscape, path_between
 from cryosphere.analysis.latent import Conformers, PrincipalComponents
 from cryosphere.analysis.motions import MotionName
 from cryosphere.analysis.segments import SegmentMotion, segment_motions
@@ -174,6 +173,7 @@ def analyze(
     run = ensure_posterior(run, progress=show_progress)
     with atomic_folder(run.layout.analysis, marker=_MARKER, overwrite=overwrite) as folder:
         means = run.posterior.mean.astype(np.float64)
+        embedding = _embedding(means) if umap else {}  # before the long part: it may not be installed
         components = latent_space.principal_components(means)
         n_traversals = max(1, int((components.explained[:_MOST_TRAVERSALS] >= _LEAST_SHARE).sum()))
         traversals = tuple(latent_space.traverse(means, components, i, n_points) for i in range(n_traversals))
@@ -187,7 +187,7 @@ def analyze(
         result = Analysis(
             run.layout.analysis, components, traversals, ensemble, segments, particles, states, mapped, path
         )
-        _write(folder, run, result, _embedding(means) if umap else {})
+        _write(folder, run, result, embedding)
     return result
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy.spatial import cKDTree
 
-from cryosphere.analysis.bodies import RigidMotions
+from cryosphere.analysis.bodies import POINTS_FOR_ROTATION, RigidMotions
 from cryosphere.analysis.modes import fit_modes
 from cryosphere.analysis.motions import Motion, MotionName, Motions
 from cryosphere.analysis.sample import posterior_averages, sample_ensemble, weighted_percentiles
@@ -258,7 +258,7 @@ def usual_motions(labels: Int[np.ndarray, " residue"], reference: int | None) ->
     names = []
     for segment in np.unique(labels[labels >= 0]).tolist():
         if segment != reference:
-            kinds = ("angle", "screw", "shift") if (labels == segment).sum() >= 3 else ("shift",)
+            kinds = ("angle", "screw", "shift") if (labels == segment).sum() >= POINTS_FOR_ROTATION else ("shift",)
             names += [MotionName(kind, (f"s{segment + 1}",)) for kind in kinds]
     return names
 

@@ -26,7 +26,7 @@ _SLICE = 2.0
 
 
 @dataclass(frozen=True)
-class Path:
+class EasiestPath:
     """Conformations along a path: their latents, and their places on the landscape."""
 
     latent: Float[np.ndarray, "conformer latent"]
@@ -85,7 +85,7 @@ def path_between(
     landscape: Landscape | None,
     between: tuple[int, int] | None,
     n_points: int,
-) -> Path | None:
+) -> EasiestPath | None:
     """Conformations on the path of least resistance between two states (from 1), the largest by default, or where there
     is one state between the ends of the first motion; None where nothing leads from one to the other.
 
@@ -119,7 +119,7 @@ def path_between(
             raise
         return None
     rows = conformations_on_path(path, values, weights, n_points)
-    return Path(ensemble.sample.latent[rows], values[rows])
+    return EasiestPath(ensemble.sample.latent[rows], values[rows])
 
 
 def _end(

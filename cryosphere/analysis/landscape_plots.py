@@ -8,7 +8,7 @@ import numpy as np
 
 from cryosphere.analysis.ensemble import Ensemble
 from cryosphere.analysis.landscape import Landscape, kt_in_kj_per_mol
-from cryosphere.analysis.landscape_of_run import Path as EasiestPath
+from cryosphere.analysis.landscape_of_run import EasiestPath
 from cryosphere.analysis.sample import weighted_percentiles
 from cryosphere.analysis.state_summary import States
 from cryosphere.analysis.style import BLUE, INK, ORANGE, bare, new_figure, save, segment_colour

@@ -14,6 +14,7 @@ from typing import no_type_check
 import numpy as np
 
 from cryosphere.physics.compiled import compiled
+from cryosphere.physics.slices_numba import locate
 from cryosphere.physics.spreading_lanes import WIDTH, load, repeat, store
 
 # Numbers of an entry: real and imaginary part of the values, and their power.
@@ -54,18 +55,6 @@ def cube_cells(n_tables: int) -> int:
 
 @compiled
 @no_type_check
-def _locate(rotmat, image, points, point, middle):
-    """Place of a point in the table, in entries along x, y and z, and the sign of the frequency found there."""
-    twice, kx, ky = _FLOAT(2.0), points[point, 0], points[point, 1]
-    x = twice * (kx * rotmat[image, 0, 0] + ky * rotmat[image, 1, 0])
-    y = twice * (kx * rotmat[image, 0, 1] + ky * rotmat[image, 1, 1])
-    z = twice * (kx * rotmat[image, 0, 2] + ky * rotmat[image, 1, 2])
-    sign = _FLOAT(-1.0) if x < 0 else _FLOAT(1.0)
-    return sign * x, sign * y + _FLOAT(middle), sign * z + _FLOAT(middle), sign
-
-
-@compiled
-@no_type_check
 def sort_points(rotmat, points, reach, cells):
     """Order the points of images by cubes of so many cells along an edge.
 
@@ -82,7 +71,7 @@ def sort_points(rotmat, points, reach, cells):
     starts = np.zeros(side * side * depth + 1, np.int64)
     for image in range(len(rotmat)):
         for point in range(n_points):
-            x, y, z, _ = _locate(rotmat, image, points, point, middle)
+            x, y, z, _ = locate(rotmat, image, points, point, middle)
             if not (x < reach and 1 <= y < 2 * reach + 1 and 1 <= z < 2 * reach + 1):
                 raise ValueError("A slice leaves its table.")
             cube = (int(z) // cells * side + int(y) // cells) * depth + int(x) // cells
@@ -138,7 +127,7 @@ def insert(order, bottom, top, sums, starts, rotmat, points, values, powers, own
     for entry in order:
         image = entry // n_points
         point = entry - image * n_points
-        x, y, z, sign = _locate(rotmat, image, points, point, middle)
+        x, y, z, sign = locate(rotmat, image, points, point, middle)
         near, row, plane = int(x), int(y), int(z)
         right, above, over = x - _FLOAT(near), y - _FLOAT(row), z - _FLOAT(plane)
         value, power = values[image, point], powers[image, point]

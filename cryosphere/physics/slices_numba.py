@@ -64,14 +64,15 @@ def write(first, last, spectra, factor, column, values):
 
 @compiled
 @no_type_check
-def _locate(rotmat, image, points, point, reach):
-    """Place of a point in the table, in entries along x, y and z, and the sign of the frequency found there."""
+def locate(rotmat, image, points, point, middle):
+    """Place of a point in the table, in entries along x, y and z, and the sign of the frequency found there; the
+    table has frequency 0 at entry ``middle`` along y and z."""
     twice, kx, ky = _FLOAT(2.0), points[point, 0], points[point, 1]
     x = twice * (kx * rotmat[image, 0, 0] + ky * rotmat[image, 1, 0])
     y = twice * (kx * rotmat[image, 0, 1] + ky * rotmat[image, 1, 1])
     z = twice * (kx * rotmat[image, 0, 2] + ky * rotmat[image, 1, 2])
     sign = _FLOAT(-1.0) if x < 0 else _FLOAT(1.0)
-    return sign * x, sign * y + _FLOAT(reach), sign * z + _FLOAT(reach), sign
+    return sign * x, sign * y + _FLOAT(middle), sign * z + _FLOAT(middle), sign
 
 
 @compiled
@@ -92,7 +93,7 @@ def _sort(first, last, rotmat, points, reach, cells):
     starts = np.zeros(side * side * depth + 1, np.int64)
     for image in range(n_images):
         for point in range(n_points):
-            x, y, z, _ = _locate(rotmat, first + image, points, point, reach)
+            x, y, z, _ = locate(rotmat, first + image, points, point, reach)
             if not (x < reach and 0 <= y < 2 * reach and 0 <= z < 2 * reach):
                 raise ValueError("A slice leaves its table.")
             cube = (int(z) // cells * side + int(y) // cells) * depth + int(x) // cells
@@ -149,7 +150,7 @@ def _add_points(order, start, values, reach, rotmat, points, given, sums, row):
     along = (2 * n_volumes, 2 * n_volumes * (reach + 1), 2 * n_volumes * (reach + 1) * (2 * reach + 1))
     while place < len(order) and order[place] < (image + 1) * n_points:
         point = order[place] - image * n_points
-        x, y, z, sign = _locate(rotmat, image, points, point, reach)
+        x, y, z, sign = locate(rotmat, image, points, point, reach)
         near = (int(x), int(y), int(z))
         weights = _corners(x - _FLOAT(near[0]), y - _FLOAT(near[1]), z - _FLOAT(near[2]))
         at = near[2] * along[2] + near[1] * along[1] + near[0] * along[0]
