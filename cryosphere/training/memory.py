@@ -139,6 +139,11 @@ def resident() -> float:
 
 def peak_resident() -> float:
     """Most bytes of memory that this process had so far."""
+    # Where Linux starts a program, the usage of resources still counts the memory of the process that started it.
+    status = Path("/proc/self/status")
+    for line in status.read_text().splitlines() if status.is_file() else []:
+        if line.startswith("VmHWM:"):
+            return float(line.split()[1]) * 1024.0
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1.0 if sys.platform == "darwin" else 1024.0)
 
 

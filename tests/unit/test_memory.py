@@ -31,17 +31,17 @@ from tests.particle_sets import configuration, marginal_configuration, write_par
 
 ROOT = Path(__file__).parents[2]
 # Announces, then trains on one block at full resolution, compares models at few conformations, and prints the bytes
-# that were announced and the peak (kB).
+# that were announced and those that it took at most.
 MEASURED = """
-import json, resource, sys
+import json, sys
 from cryosphere.preflight.resources import Resources
-from cryosphere.training import evidence, marginal, train
+from cryosphere.training import evidence, marginal, memory, train
 marginal.plan = lambda *_: [marginal.Stage("full resolution", "latent", None, 64, 64)]
 evidence._NODES = {1: 16}
 told = []
 check = lambda config, table, structure, say: told.append(Resources.of(config, table, structure))
 train.train(json.loads(sys.argv[1]), sys.argv[2], show_progress=False, check=check)
-print(sum(told[0].required.ram.values()), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+print(sum(told[0].required.ram.values()), memory.peak_resident())
 """
 
 
@@ -68,16 +68,15 @@ def test_a_run_takes_the_memory_that_was_announced(tmp_path, box_size, n_nodes):
     nodes = {"training": {"n_nodes": n_nodes}, "inference": {"n_conformations": 16}}
     values = marginal_configuration(folder, model={"latent_dim": 1}, segments={"n_segments": 2}, **nodes)
     peaks = []
-    # The first compiles what is compiled once on a machine; where another process does so at the same time, all may.
-    for run in ("first", "second", "third"):
+    for run in ("first", "second"):  # the first may compile what is compiled once on a machine
         command = [sys.executable, "-c", MEASURED, json.dumps(values), str(tmp_path / run)]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr[-2000:]
         announced, peak = (float(word) for word in done.stdout.split())
         peaks.append(peak)
-    assert 0.9 < announced / (1024 * min(peaks)) < 1.5
+    assert 0.9 < announced / min(peaks) < 1.5
     if n_nodes == 96:
-        assert 1024 * peak > 1e9, "the transforms must count"
+        assert min(peaks) > 1e9, "the transforms must count"
 
 
 @pytest.mark.parametrize(
