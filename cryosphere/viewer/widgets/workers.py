@@ -1,0 +1,72 @@
+"""Work beside the window: the newest request wins, and nothing outlives the window."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+from qtpy.QtCore import QObject, Qt, Signal
+
+from cryosphere.viewer.widgets.notices import tell
+
+
+class Latest(QObject):
+    """Computes in a thread of its own; of requests that come while one is computed, only the newest is.
+
+    Parameters
+    ----------
+    compute : callable
+        Called with the arguments of a request, outside the window's thread; touches neither Qt nor napari.
+    deliver : callable
+        Called with every result in the window's thread, in order.
+    parent : QObject
+        Whose end ends this: a request in progress is waited for, its result dropped.
+    """
+
+    _finished = Signal(object, object)
+
+    def __init__(self, compute: Callable[..., Any], deliver: Callable[[Any], None], parent: QObject) -> None:
+        super().__init__(parent)
+        self._compute, self._deliver = compute, deliver
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix="cryosphere-viewer")
+        self._running = self._closed = False
+        self._waiting: tuple | None = None
+        self._finished.connect(self._receive, Qt.ConnectionType.QueuedConnection)
+
+    def request(self, *args: Any) -> None:
+        """Compute with these arguments as soon as may be."""
+        if self._closed:
+            return
+        if self._running:
+            self._waiting = args
+            return
+        self._running = True
+        self._executor.submit(self._compute, *args).add_done_callback(self._tell)
+
+    def _tell(self, future: Future) -> None:
+        if not self._closed:
+            error = future.exception()
+            self._finished.emit(None if error else future.result(), error)
+
+    def _receive(self, result: Any, error: BaseException | None) -> None:
+        self._running = False
+        if self._closed:
+            return
+        waiting, self._waiting = self._waiting, None
+        if waiting is not None:
+            self.request(*waiting)
+        if error is not None:
+            tell(error)
+        else:
+            self._deliver(result)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is being computed or waits for it."""
+        return not self._running
+
+    def close(self) -> None:
+        """Compute nothing more; what is being computed is waited for and dropped."""
+        self._closed, self._waiting = True, None
+        self._executor.shutdown(wait=True, cancel_futures=True)

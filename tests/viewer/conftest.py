@@ -1,0 +1,89 @@
+"""A real napari window on a screen in memory, and a run to look at."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+
+import pytest
+
+from cryosphere.analysis.analyze import analyze
+from tests.run_factory import make_run
+
+
+@pytest.fixture(scope="session")
+def screen():
+    """A display: the one that is there, or Xvfb's."""
+    pytest.importorskip("napari", reason="napari is not installed: pip install 'cryosphere[gui]'")
+    if sys.platform != "linux" or os.environ.get("CRYOSPHERE_TEST_DISPLAY"):
+        yield
+        return
+    if shutil.which("Xvfb") is None:
+        pytest.skip("no screen in memory here: apt install xvfb libgl1-mesa-dri")
+    read, write = os.pipe()
+    command = [
+        "Xvfb",
+        "-displayfd",
+        str(write),
+        "-screen",
+        "0",
+        "1920x1200x24",
+        "+extension",
+        "GLX",
+        "-nolisten",
+        "tcp",
+    ]
+    server = subprocess.Popen(command, pass_fds=[write], stderr=subprocess.DEVNULL)
+    os.close(write)
+    with os.fdopen(read) as told:
+        number = told.readline().strip()
+    known = {name: os.environ.get(name) for name in ("DISPLAY", "QT_QPA_PLATFORM", "NAPARI_CONFIG")}
+    os.environ |= {"DISPLAY": f":{number}", "QT_QPA_PLATFORM": "xcb", "NAPARI_CONFIG": ""}
+    yield
+    server.terminate()
+    server.wait()
+    for name, value in known.items():
+        os.environ.pop(name, None) if value is None else os.environ.__setitem__(name, value)
+
+
+@pytest.fixture(scope="session")
+def analysed_folder(tmp_path_factory):
+    """A run of 400 particles with an analysis; its images are not there."""
+    run = make_run(tmp_path_factory.mktemp("viewer") / "run", n_particles=400, shared=True)
+    analyze(run)
+    return run.folder
+
+
+@pytest.fixture
+def session(analysed_folder):
+    from cryosphere.viewer.session import Session
+
+    return Session.open(analysed_folder)
+
+
+@pytest.fixture
+def viewer(screen):
+    """An open napari window."""
+    import napari
+
+    shown = napari.Viewer(show=True, ndisplay=3)
+    yield shown
+    shown.close()
+
+
+@pytest.fixture
+def wait_until(viewer):
+    """Let the window work until something holds."""
+    from qtpy.QtWidgets import QApplication
+
+    def wait(holds, seconds: float = 30.0) -> None:
+        end = time.monotonic() + seconds
+        while not holds():
+            assert time.monotonic() < end, "the window did not get there"
+            QApplication.instance().processEvents()
+            time.sleep(0.002)
+
+    return wait
