@@ -68,10 +68,17 @@ def inside_polygon(
     Of points on its border, those on left and lower edges are inside (M. Shimrat, *Algorithm 112*, CACM 1962); points
     that are not finite are outside.
     """
+    low, high = polygon.min(axis=0), polygon.max(axis=0)
     x, y = points[:, 0], points[:, 1]
+    rows = np.flatnonzero((x >= low[0]) & (x <= high[0]) & (y >= low[1]) & (y <= high[1]))
+    rows = rows[np.argsort(y[rows])]  # so that a side has to do with neighbours only, however many sides there are
+    x, y = x[rows], y[rows]
+    odd = np.zeros(len(rows), dtype=bool)
+    for (x1, y1), (x2, y2) in zip(polygon, np.roll(polygon, -1, axis=0), strict=True):
+        if y1 != y2:
+            first, end = np.searchsorted(y, sorted((y1, y2)))
+            beside = slice(first, end)
+            odd[beside] ^= x[beside] < x1 + (y[beside] - y1) / (y2 - y1) * (x2 - x1)
     inside = np.zeros(len(points), dtype=bool)
-    with np.errstate(invalid="ignore"):  # points that are not finite
-        for (x1, y1), (x2, y2) in zip(polygon, np.roll(polygon, -1, axis=0), strict=True):
-            if y1 != y2:
-                inside ^= ((y1 <= y) != (y2 <= y)) & (x < x1 + (y - y1) / (y2 - y1) * (x2 - x1))
-    return inside & np.isfinite(points).all(axis=1)
+    inside[rows[odd]] = True
+    return inside

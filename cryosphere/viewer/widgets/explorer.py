@@ -1,0 +1,489 @@
+"""The particles of a run in a plane: click, select, draw paths, play them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+from jaxtyping import Float
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import (
+    QButtonGroup,
+    QComboBox,
+    QCompleter,
+    QGridLayout,
+    QHBoxLayout,
+    QLabel,
+    QPushButton,
+    QSpinBox,
+    QVBoxLayout,
+    QWidget,
+)
+
+from cryosphere.errors import CryosphereError, InputError
+from cryosphere.viewer import paths
+from cryosphere.viewer.particle_colours import DENSITY, ParticleColours, by_column, by_density
+from cryosphere.viewer.points import Plane, default_axes, drawn_rows
+from cryosphere.viewer.session import ChosenParticles, Session
+from cryosphere.viewer.widgets.canvas import TOOLS, PlaneCanvas
+from cryosphere.viewer.widgets.legend import Legend
+from cryosphere.viewer.widgets.notices import plainly, tell
+from cryosphere.viewer.widgets.player import Player
+from cryosphere.viewer.widgets.workers import Latest
+
+_EASIEST, _DRAWN, _BETWEEN = "least resistance", "drawn", "between …"
+# What is done beside the window; of each kind the newest request wins.
+_WORKS = ("plane", "colours", "selection", "path", "places", "names")
+_WHOSE_MISTAKE = (CryosphereError, OSError, MemoryError)
+
+
+class ExplorerWidget(QWidget):
+    """Explorer of a session: canvas, tools, axes, colours, path.
+
+    Parameters
+    ----------
+    session : Session
+    parent : QWidget, optional
+    """
+
+    def __init__(self, session: Session, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.session = session
+        self.plane: Plane | None = None
+        self.colours: ParticleColours | None = None
+        self._places: np.ndarray | None = None  # of the path, in the plane
+        self._held: np.ndarray | None = None  # where the mouse draws a path
+        self._asked_axes: tuple[str, str] | None = None
+        self._asked_colour = DENSITY
+        self._states: list[str] = []
+        self._last_line: np.ndarray | None = None  # the line drawn last, and the axes that it was drawn in
+        self._works = {kind: Latest(_call, _call, self) for kind in _WORKS}
+        self.canvas = PlaneCanvas(self)
+        self.legend = Legend(self)
+        self.player = Player(session, self)
+        self._make_controls()
+        self._lay_out()
+        self._connect()
+        self.set_tool("pick")
+        self._say("reading the particles …")
+        self._works["plane"].request(self._read_plane, None)
+
+    # -- controls --------------------------------------------------------------------------------------------------
+
+    def _make_controls(self) -> None:
+        self.tools: dict[str, QPushButton] = {}
+        group = QButtonGroup(self)
+        for tool, (label, help_text) in TOOLS.items():
+            button = self.tools[tool] = _tool_button(label, help_text, self)
+            button.setCheckable(True)
+            group.addButton(button)
+            button.clicked.connect(lambda _=False, tool=tool: self.set_tool(tool))
+        self.home_button = _tool_button("Home", "Show all particles again (H)", self)
+        self.x = _chooser("Horizontal axis: a column of the particles, or a motion such as angle(s2)", self)
+        self.y = _chooser("Vertical axis: a column of the particles, or a motion such as angle(s2)", self)
+        self.colour = _chooser("Colour the particles by their density, state, or any column or motion", self)
+        self.colour.addItem(DENSITY)
+        self.path = QComboBox(self)
+        self.path.setToolTip("Path to play: along a principal component, of least resistance, drawn, or between two")
+        self.frames = QSpinBox(self)
+        self.frames.setRange(2, 500)
+        self.frames.setValue(40)
+        self.frames.setKeyboardTracking(False)
+        self.frames.setSuffix(" frames")
+        self.frames.setToolTip("Conformations along a path")
+        self.first, self.last = QComboBox(self), QComboBox(self)
+        self.first.setToolTip("State or selection where the path begins")
+        self.last.setToolTip("State or selection where the path ends")
+        self.notes, self.status = QLabel(self), QLabel(self)
+        for label in (self.notes, self.status):
+            label.setWordWrap(True)
+            label.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+        self.notes.setText("\n".join(self.session.notes))
+        self.notes.setVisible(bool(self.session.notes))
+
+    def _lay_out(self) -> None:
+        tools, grid, column = QHBoxLayout(), QGridLayout(), QVBoxLayout(self)
+        tools.setSpacing(2)
+        for button in (*self.tools.values(), self.home_button):
+            tools.addWidget(button, 1)
+        grid.setColumnStretch(1, 1)
+        grid.setColumnStretch(3, 1)
+        for row, cells in enumerate(
+            (
+                (("X axis", self.x), ("Y axis", self.y)),
+                (("Colour", self.colour),),
+                (("Path", self.path), ("", self.frames)),
+            )
+        ):
+            for number, (text, widget) in enumerate(cells):
+                label = QLabel(text, self)
+                label.setBuddy(widget)
+                grid.addWidget(label, row, 2 * number)
+                grid.addWidget(widget, row, 2 * number + 1, 1, 3 if len(cells) == 1 else 1)
+        self._ends = QWidget(self)
+        ends = QHBoxLayout(self._ends)
+        ends.setContentsMargins(0, 0, 0, 0)
+        for text, widget in (("From", self.first), ("to", self.last)):
+            ends.addWidget(QLabel(text, self))
+            ends.addWidget(widget, 1)
+        self._ends.hide()
+        column.setContentsMargins(6, 6, 6, 6)
+        column.addWidget(self.notes)
+        column.addLayout(tools)
+        column.addWidget(self.canvas, 1)
+        column.addWidget(self.legend)
+        column.addLayout(grid)
+        column.addWidget(self._ends)
+        column.addWidget(self.player)
+        column.addWidget(self.status)
+
+    def _connect(self) -> None:
+        self.home_button.clicked.connect(self.home)
+        for chooser in (self.x, self.y):
+            _on_choice(chooser, lambda: self.set_axes(self.x.currentText(), self.y.currentText()))
+        _on_choice(self.colour, lambda: self.set_colour(self.colour.currentText()))
+        self.path.activated.connect(self._choose_path)
+        self.frames.valueChanged.connect(self._choose_path)
+        self.first.activated.connect(self._choose_path)
+        self.last.activated.connect(self._choose_path)
+        self.canvas.picked.connect(self._pick)
+        self.canvas.outlined.connect(self._outlined)
+        self.canvas.state_picked.connect(self._state_picked)
+        self.canvas.path_moved.connect(self._path_moved)
+        self.canvas.path_drawn.connect(self._path_drawn)
+        self.session.conformation_changed.connect(self._follow)
+        self.session.path_changed.connect(self._follow_path)
+        self.session.selections_changed.connect(self._follow_selections)
+
+    def set_tool(self, tool: str) -> None:
+        """Choose what the mouse does: ``pick``, ``lasso``, ``rectangle``, ``state``, ``path`` or ``move``."""
+        self.tools[tool].setChecked(True)
+        self.canvas.set_tool(tool)
+
+    def home(self) -> None:
+        """Show all particles."""
+        self.canvas.home()
+
+    def toggle_play(self) -> None:
+        """Play the path, or stop."""
+        self.player.toggle_play()
+
+    def step_frame(self, step: int) -> None:
+        """Go on along the path, or back."""
+        self.player.step_frame(step)
+
+    def _say(self, text: str | None = None) -> None:
+        """Say what is going on, or else how many particles there are and are chosen."""
+        if text is None:
+            chosen = self.session.selection
+            text = f"{self.session.n_particles:,} particles"
+            if chosen is not None:
+                text += f"; {chosen.name}: {chosen.n_particles:,} ({chosen.how})"
+        self.status.setText(text)
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether something is being read or reckoned."""
+        return not all(work.is_idle for work in self._works.values())
+
+    # -- axes and colours ------------------------------------------------------------------------------------------
+
+    def _read_plane(self, axes: tuple[str, str] | None) -> Callable[[], None]:
+        try:
+            plane = Plane(self.session.columns, default_axes(self.session.columns) if axes is None else axes)
+            _ = plane.density
+        except _WHOSE_MISTAKE as error:
+            return lambda error=error: self._keep_axes(axes, error)
+        return lambda: self._show_plane(axes, plane)
+
+    def _read_names(self) -> Callable[[], None]:
+        columns, session = self.session.columns, self.session
+        known = sorted(columns.known, key=lambda name: (name.startswith("std("), not name.startswith("pc")))
+        of_file = columns.source.names if columns.path.is_file() else ()
+        of_file = [name for name in of_file if name not in known]
+        components = [f"PC {number}" for number in range(1, session.run.latent_dim + 1)]
+        sources = [*components, *([_EASIEST] if paths.has_easiest_path(session.run) else []), _DRAWN, _BETWEEN]
+        states = sorted(set(columns.read(["state"], "state")["state"].tolist())) if "state" in known else []
+        return lambda: self._show_names(known, of_file, sources, [f"state {state}" for state in states])
+
+    def _show_names(self, known: list[str], of_file: list[str], sources: list[str], states: list[str]) -> None:
+        for chooser in (self.x, self.y, self.colour):
+            shown = chooser.currentText()
+            chooser.addItems([name for name in known if chooser.findText(name) < 0])
+            chooser.addItems(of_file)
+            chooser.setEditText(shown)
+        self.path.addItems(sources)
+        self._states = states
+        self._follow_selections()
+
+    def set_axes(self, x: str, y: str) -> None:
+        """Show other axes, measured beside the window if need be; a name that means nothing is told, and the axes stay."""
+        axes = x.strip(), y.strip()
+        if axes == self._asked_axes:
+            return
+        self._asked_axes = axes
+        self._say(f"measuring {', '.join(axes)} …")
+        self._works["plane"].request(self._read_plane, axes)
+
+    def _show_plane(self, asked: tuple[str, str] | None, plane: Plane) -> None:
+        if asked != self._asked_axes:  # others are on their way
+            return
+        is_first, self.plane, self._asked_axes = self.plane is None, plane, plane.axes
+        self._show_axes()
+        self.canvas.show_plane(plane)
+        if self.colours is None or self.colours.label == DENSITY:
+            self._show_colours(by_density(plane))
+        self._follow_path()
+        self._follow_selections()
+        if is_first:
+            self._works["names"].request(self._read_names)
+
+    def _show_axes(self) -> None:
+        if self.plane is not None:
+            for chooser, name in zip((self.x, self.y), self.plane.axes, strict=True):
+                chooser.setEditText(name)
+
+    def _keep_axes(self, asked: tuple[str, str] | None, error: BaseException) -> None:
+        if asked == self._asked_axes:
+            self._asked_axes = None if self.plane is None else self.plane.axes
+            self._show_axes()
+            self._say()
+        tell(error)
+
+    def set_colour(self, name: str) -> None:
+        """Colour by a column or motion, or ``density``; a name that means nothing is told, and the colours stay."""
+        name = name.strip()
+        if self.colours is None or name == self._asked_colour:
+            return
+        self._asked_colour = name
+        if name == DENSITY:
+            self._show_colours(by_density(self.plane))
+            return
+        self._say(f"measuring {name} …")
+        self._works["colours"].request(self._read_colours, name)
+
+    def _read_colours(self, name: str) -> Callable[[], None]:
+        try:
+            colours = by_column(self.session.columns, name, drawn_rows(self.session.n_particles))
+        except _WHOSE_MISTAKE as error:
+            return lambda error=error: self._keep_colours(name, error)
+        return lambda: self._show_colours(colours)
+
+    def _show_colours(self, colours: ParticleColours) -> None:
+        if colours.label != self._asked_colour:  # others are on their way
+            return
+        self.colours = colours
+        self.colour.setEditText(colours.label)
+        self.canvas.show_colours(colours.rgba, colours.label == DENSITY)
+        self.legend.show_colours(colours)
+        self._say()
+
+    def _keep_colours(self, asked: str, error: BaseException) -> None:
+        if asked == self._asked_colour:
+            self._asked_colour = self.colours.label
+            self.colour.setEditText(self._asked_colour)
+            self._say()
+        tell(error)
+
+    # -- conformations ---------------------------------------------------------------------------------------------
+
+    def _pick(self, x: float, y: float) -> None:
+        row = self.plane.nearest(x, y)
+        if row != self.session.particle:
+            self.session.show_particle(row)
+
+    def _follow(self) -> None:
+        """Mark what is shown."""
+        if self.plane is None:
+            return
+        session = self.session
+        if self._held is not None:
+            place = self._held
+        elif session.particle is not None:
+            place = self.plane.values[session.particle]
+        elif session.frame is not None:
+            place = None if self._places is None else self._places[session.frame]
+        else:
+            place = self.plane.places_of(session.latent[None])[0]
+        self.canvas.show_marker(place)
+
+    # -- selections ------------------------------------------------------------------------------------------------
+
+    def _outlined(self, polygon: Float[np.ndarray, "vertex 2"], tool: str, how: str) -> None:
+        plane = self.plane
+        word = f"{tool} in {plane.axes[0]}, {plane.axes[1]}"
+
+        def choose() -> Callable[[], None]:
+            chosen = ChosenParticles("", plane.inside(polygon), word, plane.axes, polygon)
+            return lambda: self._select(chosen, how)
+
+        self._works["selection"].request(choose)
+
+    def _state_picked(self, x: float, y: float, how: str) -> None:
+        plane = self.plane
+
+        def choose() -> Callable[[], None]:
+            chosen, state = plane.same_cluster(plane.nearest(x, y))
+            return lambda: self._select(ChosenParticles("", chosen, f"state {state}"), how)
+
+        self._works["selection"].request(choose)
+
+    @plainly
+    def _select(self, new: ChosenParticles, how: str) -> None:
+        """Keep a selection by itself, added to the current one, or taken from it."""
+        current = self.session.selection
+        if how == "new" or current is None:
+            if how == "remove":
+                raise InputError("There is no selection to take particles from; draw one without Alt or Ctrl first.")
+            self.session.add_selection(replace(new, name=self.session.new_name()))
+            return
+        both = current.chosen | new.chosen if how == "add" else current.chosen & ~new.chosen
+        word = "and" if how == "add" else "without"
+        self.session.add_selection(ChosenParticles(current.name, both, f"{current.how} {word} {new.how}"))
+
+    def _follow_selections(self) -> None:
+        self._list_ends()
+        if self.plane is None:
+            return
+        session, plane = self.session, self.plane
+        outlines = [
+            (selection.polygon, name == session.current)
+            for name, selection in session.selections.items()
+            if selection.polygon is not None and selection.axes == plane.axes
+        ]
+        current = session.selection
+        has_outline = current is not None and current.polygon is not None and current.axes == plane.axes
+        self.canvas.show_selections(outlines, None if current is None or has_outline else current.chosen[plane.drawn])
+        self._say()
+
+    # -- paths -----------------------------------------------------------------------------------------------------
+
+    def _list_ends(self) -> None:
+        names = [*self._states, *self.session.selections]
+        for chooser, default in ((self.first, 0), (self.last, 1)):
+            shown = chooser.currentText()
+            chooser.clear()
+            chooser.addItems(names)
+            chooser.setCurrentIndex(max(chooser.findText(shown), min(default, len(names) - 1) if not shown else 0))
+
+    def _path_moved(self, x: float, y: float) -> None:
+        """The conformation under the mouse follows it."""
+        self._held = np.array([x, y])
+        try:
+            self.session.show_latent(self.plane.latents_at(self._held[None])[0])
+        finally:
+            self._held = None
+
+    def _path_drawn(self, points: Float[np.ndarray, "point 2"]) -> None:
+        self._last_line = self.plane, points
+        self.set_path(_DRAWN)
+
+    def set_path(self, source: str) -> None:
+        """Choose the path by the name that its chooser has: ``PC 1`` …, ``least resistance``, ``drawn``, ``between …``."""
+        self.path.setCurrentText(source)
+        self._choose_path()
+
+    @plainly
+    def _choose_path(self, *_: object) -> None:
+        source, n_frames, run = self.path.currentText(), self.frames.value(), self.session.run
+        self._ends.setVisible(source == _BETWEEN)
+        if source == _DRAWN:
+            if self._last_line is None:
+                self.set_tool("path")
+                self._say("drag a path through the particles")
+                return
+            plane, points = self._last_line
+            self._request_path(lambda: paths.drawn_path(plane, points, n_frames), "drawn path")
+        elif source == _EASIEST:
+            self._request_path(lambda: paths.easiest_path(run, n_frames), "path of least resistance")
+        elif source == _BETWEEN:
+            first, last = self.first.currentText(), self.last.currentText()
+            if first == last:
+                self._say("choose two different states or selections")
+                return
+            self._request_path(
+                lambda: paths.straight_path(run, self._members(first), self._members(last), n_frames),
+                f"{first} to {last}",
+            )
+        elif source:
+            number = int(source.removeprefix("PC "))
+            self._request_path(lambda: paths.component_path(run, number, n_frames), f"principal component {number}")
+
+    def _members(self, name: str) -> np.ndarray:
+        """Particles of a state or selection."""
+        if name in self.session.selections:
+            return self.session.selections[name].chosen
+        return self.session.columns.read(["state"], "state")["state"] == int(name.removeprefix("state "))
+
+    def _request_path(self, make: Callable[[], np.ndarray], name: str) -> None:
+        def job() -> Callable[[], None]:
+            latent = make()
+            return lambda: self.session.set_path(latent, name)
+
+        self._works["path"].request(job)
+
+    def _follow_path(self) -> None:
+        """Draw the session's path where it lies in the plane."""
+        self._places = None
+        plane, path = self.plane, self.session.path
+        if plane is None:
+            return
+
+        def job() -> Callable[[], None]:
+            places = plane.places_of(path)
+            return lambda: self._show_path(plane, path, places)
+
+        self._works["places"].request(job)
+
+    def _show_path(self, plane: Plane, path: np.ndarray, places: np.ndarray) -> None:
+        if plane is self.plane and path is self.session.path:
+            self._places = places
+            self.canvas.show_path(places)
+            self._follow()
+
+    def close_work(self) -> None:
+        """Compute nothing more, and follow the session no more."""
+        self.player.close_work()
+        for signal, slot in (
+            (self.session.conformation_changed, self._follow),
+            (self.session.path_changed, self._follow_path),
+            (self.session.selections_changed, self._follow_selections),
+        ):
+            signal.disconnect(slot, missing_ok=True)
+        for work in self._works.values():
+            work.close()
+
+
+def _call(job: Callable, *args):
+    """Call a job beside the window; it gives what is to be done in the window."""
+    return job(*args)
+
+
+def _tool_button(label: str, help_text: str, parent: QWidget) -> QPushButton:
+    button = QPushButton(label, parent)
+    button.setToolTip(help_text)
+    button.setMinimumWidth(button.fontMetrics().horizontalAdvance(label) + 10)
+    return button
+
+
+def _chooser(help_text: str, parent: QWidget) -> QComboBox:
+    """A list of columns in which others can be typed."""
+    chooser = QComboBox(parent)
+    chooser.setEditable(True)
+    chooser.setInsertPolicy(QComboBox.InsertPolicy.NoInsert)
+    chooser.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+    chooser.setMinimumContentsLength(10)
+    chooser.setMaxVisibleItems(24)
+    chooser.setToolTip(help_text)
+    completer = QCompleter(chooser.model(), chooser)
+    completer.setCompletionMode(QCompleter.CompletionMode.PopupCompletion)
+    completer.setFilterMode(Qt.MatchFlag.MatchContains)
+    completer.setCaseSensitivity(Qt.CaseSensitivity.CaseInsensitive)
+    chooser.setCompleter(completer)
+    return chooser
+
+
+def _on_choice(chooser: QComboBox, slot: Callable[[], None]) -> None:
+    chooser.activated.connect(lambda _: slot())
+    chooser.lineEdit().returnPressed.connect(slot)
