@@ -9,6 +9,7 @@ from matplotlib.backend_bases import MouseEvent
 from matplotlib.backends.backend_qtagg import FigureCanvasQTAgg
 from matplotlib.colors import LinearSegmentedColormap, ListedColormap, to_hex, to_rgb
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
 from qtpy.QtCore import QEvent, Qt, Signal
 from qtpy.QtWidgets import QApplication, QSizePolicy, QWidget
@@ -44,7 +45,7 @@ class PointCloud(Artist):
     """
 
     # Offsets (pixels) and opacities: a soft rim first, so that no dot's rim covers another's middle.
-    _RIM = [(dx, dy) for dx in (-1, 0, 1) for dy in (-1, 0, 1) if dx or dy]
+    _RIM = tuple((dx, dy) for dx in (-1, 0, 1) for dy in (-1, 0, 1) if dx or dy)
 
     def __init__(self) -> None:
         super().__init__()
@@ -151,9 +152,8 @@ class PlaneCanvas(FigureCanvasQTAgg):
     def _restyle(self) -> None:
         """Take the colours of the window."""
         palette = (self.parentWidget() or QApplication.instance()).palette()  # matplotlib changes the canvas' own
-        window, text = (
-            np.array(to_rgb(palette.color(role).name())) for role in (palette.ColorRole.Window, palette.ColorRole.Text)
-        )
+        roles = palette.ColorRole.Window, palette.ColorRole.Text
+        window, text = (np.array(to_rgb(palette.color(role).name())) for role in roles)
         axes = self._axes
         self.figure.set_facecolor(window)
         axes.set_facecolor(window)
@@ -165,8 +165,9 @@ class PlaneCanvas(FigureCanvasQTAgg):
             label.set(color=text, fontsize=_FONT)
         self._ground = window, text
         self._colour_image()
-        self._path.set_color(text)
-        self._ends.set(color=text)
+        edge = [withStroke(linewidth=4, foreground=window)]  # seen on any colours
+        self._path.set(color=text, path_effects=edge)
+        self._ends.set(color=text, path_effects=edge)
         self._marker.set(markeredgecolor=text)
         self.draw_idle()
 

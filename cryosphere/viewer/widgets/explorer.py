@@ -10,31 +10,29 @@ from jaxtyping import Float
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import (
     QButtonGroup,
-    QComboBox,
-    QCompleter,
     QGridLayout,
     QHBoxLayout,
     QLabel,
     QPushButton,
-    QSpinBox,
     QVBoxLayout,
     QWidget,
 )
 
 from cryosphere.errors import CryosphereError, InputError
-from cryosphere.viewer import paths
 from cryosphere.viewer.particle_colours import DENSITY, ParticleColours, by_column, by_density
+from cryosphere.viewer.paths import has_easiest_path
 from cryosphere.viewer.points import Plane, default_axes, drawn_rows
 from cryosphere.viewer.session import ChosenParticles, Session
 from cryosphere.viewer.widgets.canvas import TOOLS, PlaneCanvas
+from cryosphere.viewer.widgets.column_chooser import ColumnChooser
 from cryosphere.viewer.widgets.legend import Legend
 from cryosphere.viewer.widgets.notices import plainly, tell
+from cryosphere.viewer.widgets.path_chooser import BETWEEN, DRAWN, EASIEST, PathChooser
 from cryosphere.viewer.widgets.player import Player
 from cryosphere.viewer.widgets.workers import Latest
 
-_EASIEST, _DRAWN, _BETWEEN = "least resistance", "drawn", "between …"
 # What is done beside the window; of each kind the newest request wins.
-_WORKS = ("plane", "colours", "selection", "path", "places", "names")
+_WORKS = ("plane", "colours", "selection", "places", "names")
 _WHOSE_MISTAKE = (CryosphereError, OSError, MemoryError)
 
 
@@ -56,8 +54,6 @@ class ExplorerWidget(QWidget):
         self._held: np.ndarray | None = None  # where the mouse draws a path
         self._asked_axes: tuple[str, str] | None = None
         self._asked_colour = DENSITY
-        self._states: list[str] = []
-        self._last_line: np.ndarray | None = None  # the line drawn last, and the axes that it was drawn in
         self._works = {kind: Latest(_call, _call, self) for kind in _WORKS}
         self.canvas = PlaneCanvas(self)
         self.legend = Legend(self)
@@ -80,27 +76,16 @@ class ExplorerWidget(QWidget):
             group.addButton(button)
             button.clicked.connect(lambda _=False, tool=tool: self.set_tool(tool))
         self.home_button = _tool_button("Home", "Show all particles again (H)", self)
-        self.x = _chooser("Horizontal axis: a column of the particles, or a motion such as angle(s2)", self)
-        self.y = _chooser("Vertical axis: a column of the particles, or a motion such as angle(s2)", self)
-        self.colour = _chooser("Colour the particles by their density, state, or any column or motion", self)
+        self.x = ColumnChooser("Horizontal axis: a column of the particles, or a motion such as angle(s2)", self)
+        self.y = ColumnChooser("Vertical axis: a column of the particles, or a motion such as angle(s2)", self)
+        self.colour = ColumnChooser("Colour the particles by their density, state, or any column or motion", self)
         self.colour.addItem(DENSITY)
-        self.path = QComboBox(self)
-        self.path.setToolTip("Path to play: along a principal component, of least resistance, drawn, or between two")
-        self.frames = QSpinBox(self)
-        self.frames.setRange(2, 500)
-        self.frames.setValue(40)
-        self.frames.setKeyboardTracking(False)
-        self.frames.setSuffix(" frames")
-        self.frames.setToolTip("Conformations along a path")
-        self.first, self.last = QComboBox(self), QComboBox(self)
-        self.first.setToolTip("State or selection where the path begins")
-        self.last.setToolTip("State or selection where the path ends")
+        self.path = PathChooser(self.session, self)
         self.notes, self.status = QLabel(self), QLabel(self)
         for label in (self.notes, self.status):
             label.setWordWrap(True)
             label.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
-        self.notes.setText("\n".join(self.session.notes))
-        self.notes.setVisible(bool(self.session.notes))
+        self._show_notes(self.session.notes)
 
     def _lay_out(self) -> None:
         tools, grid, column = QHBoxLayout(), QGridLayout(), QVBoxLayout(self)
@@ -109,44 +94,32 @@ class ExplorerWidget(QWidget):
             tools.addWidget(button, 1)
         grid.setColumnStretch(1, 1)
         grid.setColumnStretch(3, 1)
-        for row, cells in enumerate(
-            (
-                (("X axis", self.x), ("Y axis", self.y)),
-                (("Colour", self.colour),),
-                (("Path", self.path), ("", self.frames)),
-            )
+        for row, column_number, text, chooser, width in (
+            (0, 0, "X axis", self.x, 1),
+            (0, 2, "Y axis", self.y, 1),
+            (1, 0, "Colour", self.colour, 3),
         ):
-            for number, (text, widget) in enumerate(cells):
-                label = QLabel(text, self)
-                label.setBuddy(widget)
-                grid.addWidget(label, row, 2 * number)
-                grid.addWidget(widget, row, 2 * number + 1, 1, 3 if len(cells) == 1 else 1)
-        self._ends = QWidget(self)
-        ends = QHBoxLayout(self._ends)
-        ends.setContentsMargins(0, 0, 0, 0)
-        for text, widget in (("From", self.first), ("to", self.last)):
-            ends.addWidget(QLabel(text, self))
-            ends.addWidget(widget, 1)
-        self._ends.hide()
+            label = QLabel(text, self)
+            label.setBuddy(chooser)
+            grid.addWidget(label, row, column_number)
+            grid.addWidget(chooser, row, column_number + 1, 1, width)
         column.setContentsMargins(6, 6, 6, 6)
         column.addWidget(self.notes)
         column.addLayout(tools)
         column.addWidget(self.canvas, 1)
         column.addWidget(self.legend)
         column.addLayout(grid)
-        column.addWidget(self._ends)
+        column.addWidget(self.path)
         column.addWidget(self.player)
         column.addWidget(self.status)
 
     def _connect(self) -> None:
         self.home_button.clicked.connect(self.home)
         for chooser in (self.x, self.y):
-            _on_choice(chooser, lambda: self.set_axes(self.x.currentText(), self.y.currentText()))
-        _on_choice(self.colour, lambda: self.set_colour(self.colour.currentText()))
-        self.path.activated.connect(self._choose_path)
-        self.frames.valueChanged.connect(self._choose_path)
-        self.first.activated.connect(self._choose_path)
-        self.last.activated.connect(self._choose_path)
+            chooser.chosen.connect(lambda _: self.set_axes(self.x.currentText(), self.y.currentText()))
+        self.colour.chosen.connect(self.set_colour)
+        self.path.hint.connect(self._say)
+        self.path.line_wanted.connect(lambda: self.set_tool("path"))
         self.canvas.picked.connect(self._pick)
         self.canvas.outlined.connect(self._outlined)
         self.canvas.state_picked.connect(self._state_picked)
@@ -185,7 +158,7 @@ class ExplorerWidget(QWidget):
     @property
     def is_busy(self) -> bool:
         """Whether something is being read or reckoned."""
-        return not all(work.is_idle for work in self._works.values())
+        return not all(work.is_idle for work in (*self._works.values(), self.path.work))
 
     # -- axes and colours ------------------------------------------------------------------------------------------
 
@@ -198,27 +171,32 @@ class ExplorerWidget(QWidget):
         return lambda: self._show_plane(axes, plane)
 
     def _read_names(self) -> Callable[[], None]:
-        columns, session = self.session.columns, self.session
+        columns, run, notes = self.session.columns, self.session.run, list(self.session.notes)
         known = sorted(columns.known, key=lambda name: (name.startswith("std("), not name.startswith("pc")))
-        of_file = columns.source.names if columns.path.is_file() else ()
-        of_file = [name for name in of_file if name not in known]
-        components = [f"PC {number}" for number in range(1, session.run.latent_dim + 1)]
-        sources = [*components, *([_EASIEST] if paths.has_easiest_path(session.run) else []), _DRAWN, _BETWEEN]
-        states = sorted(set(columns.read(["state"], "state")["state"].tolist())) if "state" in known else []
-        return lambda: self._show_names(known, of_file, sources, [f"state {state}" for state in states])
+        of_file = []
+        try:
+            if columns.path.is_file():
+                of_file = [name for name in columns.source.names if name not in known]
+        except CryosphereError as error:
+            notes.append(str(error))
+        components = [f"PC {number}" for number in range(1, run.latent_dim + 1)]
+        sources = [*components, *([EASIEST] if has_easiest_path(run) else []), DRAWN, BETWEEN]
+        states = np.unique(columns.read(["state"], "state")["state"]) if "state" in known else ()
 
-    def _show_names(self, known: list[str], of_file: list[str], sources: list[str], states: list[str]) -> None:
-        for chooser in (self.x, self.y, self.colour):
-            shown = chooser.currentText()
-            chooser.addItems([name for name in known if chooser.findText(name) < 0])
-            chooser.addItems(of_file)
-            chooser.setEditText(shown)
-        self.path.addItems(sources)
-        self._states = states
-        self._follow_selections()
+        def show() -> None:
+            for chooser in (self.x, self.y, self.colour):
+                chooser.offer([*known, *of_file])
+            self.path.offer(sources, [f"state {state}" for state in states])
+            self._show_notes(notes)
+
+        return show
+
+    def _show_notes(self, notes: list[str]) -> None:
+        self.notes.setText("\n".join(notes))
+        self.notes.setVisible(bool(notes))
 
     def set_axes(self, x: str, y: str) -> None:
-        """Show other axes, measured beside the window if need be; a name that means nothing is told, and the axes stay."""
+        """Show other axes, measured beside the window if need be; of a name that means nothing the user is told."""
         axes = x.strip(), y.strip()
         if axes == self._asked_axes:
             return
@@ -242,7 +220,7 @@ class ExplorerWidget(QWidget):
     def _show_axes(self) -> None:
         if self.plane is not None:
             for chooser, name in zip((self.x, self.y), self.plane.axes, strict=True):
-                chooser.setEditText(name)
+                chooser.show_name(name)
 
     def _keep_axes(self, asked: tuple[str, str] | None, error: BaseException) -> None:
         if asked == self._asked_axes:
@@ -274,7 +252,7 @@ class ExplorerWidget(QWidget):
         if colours.label != self._asked_colour:  # others are on their way
             return
         self.colours = colours
-        self.colour.setEditText(colours.label)
+        self.colour.show_name(colours.label)
         self.canvas.show_colours(colours.rgba, colours.label == DENSITY)
         self.legend.show_colours(colours)
         self._say()
@@ -282,7 +260,7 @@ class ExplorerWidget(QWidget):
     def _keep_colours(self, asked: str, error: BaseException) -> None:
         if asked == self._asked_colour:
             self._asked_colour = self.colours.label
-            self.colour.setEditText(self._asked_colour)
+            self.colour.show_name(self._asked_colour)
             self._say()
         tell(error)
 
@@ -343,7 +321,6 @@ class ExplorerWidget(QWidget):
         self.session.add_selection(ChosenParticles(current.name, both, f"{current.how} {word} {new.how}"))
 
     def _follow_selections(self) -> None:
-        self._list_ends()
         if self.plane is None:
             return
         session, plane = self.session, self.plane
@@ -359,14 +336,6 @@ class ExplorerWidget(QWidget):
 
     # -- paths -----------------------------------------------------------------------------------------------------
 
-    def _list_ends(self) -> None:
-        names = [*self._states, *self.session.selections]
-        for chooser, default in ((self.first, 0), (self.last, 1)):
-            shown = chooser.currentText()
-            chooser.clear()
-            chooser.addItems(names)
-            chooser.setCurrentIndex(max(chooser.findText(shown), min(default, len(names) - 1) if not shown else 0))
-
     def _path_moved(self, x: float, y: float) -> None:
         """The conformation under the mouse follows it."""
         self._held = np.array([x, y])
@@ -376,52 +345,11 @@ class ExplorerWidget(QWidget):
             self._held = None
 
     def _path_drawn(self, points: Float[np.ndarray, "point 2"]) -> None:
-        self._last_line = self.plane, points
-        self.set_path(_DRAWN)
+        self.path.use_line(self.plane, points)
 
     def set_path(self, source: str) -> None:
-        """Choose the path by the name that its chooser has: ``PC 1`` …, ``least resistance``, ``drawn``, ``between …``."""
-        self.path.setCurrentText(source)
-        self._choose_path()
-
-    @plainly
-    def _choose_path(self, *_: object) -> None:
-        source, n_frames, run = self.path.currentText(), self.frames.value(), self.session.run
-        self._ends.setVisible(source == _BETWEEN)
-        if source == _DRAWN:
-            if self._last_line is None:
-                self.set_tool("path")
-                self._say("drag a path through the particles")
-                return
-            plane, points = self._last_line
-            self._request_path(lambda: paths.drawn_path(plane, points, n_frames), "drawn path")
-        elif source == _EASIEST:
-            self._request_path(lambda: paths.easiest_path(run, n_frames), "path of least resistance")
-        elif source == _BETWEEN:
-            first, last = self.first.currentText(), self.last.currentText()
-            if first == last:
-                self._say("choose two different states or selections")
-                return
-            self._request_path(
-                lambda: paths.straight_path(run, self._members(first), self._members(last), n_frames),
-                f"{first} to {last}",
-            )
-        elif source:
-            number = int(source.removeprefix("PC "))
-            self._request_path(lambda: paths.component_path(run, number, n_frames), f"principal component {number}")
-
-    def _members(self, name: str) -> np.ndarray:
-        """Particles of a state or selection."""
-        if name in self.session.selections:
-            return self.session.selections[name].chosen
-        return self.session.columns.read(["state"], "state")["state"] == int(name.removeprefix("state "))
-
-    def _request_path(self, make: Callable[[], np.ndarray], name: str) -> None:
-        def job() -> Callable[[], None]:
-            latent = make()
-            return lambda: self.session.set_path(latent, name)
-
-        self._works["path"].request(job)
+        """Choose the path by its name in the list: ``PC 1`` …, ``least resistance``, ``drawn``, ``between …``."""
+        self.path.set_path(source)
 
     def _follow_path(self) -> None:
         """Draw the session's path where it lies in the plane."""
@@ -445,6 +373,7 @@ class ExplorerWidget(QWidget):
     def close_work(self) -> None:
         """Compute nothing more, and follow the session no more."""
         self.player.close_work()
+        self.path.close_work()
         for signal, slot in (
             (self.session.conformation_changed, self._follow),
             (self.session.path_changed, self._follow_path),
@@ -465,25 +394,3 @@ def _tool_button(label: str, help_text: str, parent: QWidget) -> QPushButton:
     button.setToolTip(help_text)
     button.setMinimumWidth(button.fontMetrics().horizontalAdvance(label) + 10)
     return button
-
-
-def _chooser(help_text: str, parent: QWidget) -> QComboBox:
-    """A list of columns in which others can be typed."""
-    chooser = QComboBox(parent)
-    chooser.setEditable(True)
-    chooser.setInsertPolicy(QComboBox.InsertPolicy.NoInsert)
-    chooser.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
-    chooser.setMinimumContentsLength(10)
-    chooser.setMaxVisibleItems(24)
-    chooser.setToolTip(help_text)
-    completer = QCompleter(chooser.model(), chooser)
-    completer.setCompletionMode(QCompleter.CompletionMode.PopupCompletion)
-    completer.setFilterMode(Qt.MatchFlag.MatchContains)
-    completer.setCaseSensitivity(Qt.CaseSensitivity.CaseInsensitive)
-    chooser.setCompleter(completer)
-    return chooser
-
-
-def _on_choice(chooser: QComboBox, slot: Callable[[], None]) -> None:
-    chooser.activated.connect(lambda _: slot())
-    chooser.lineEdit().returnPressed.connect(slot)
