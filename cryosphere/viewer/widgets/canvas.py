@@ -277,7 +277,7 @@ class PlaneCanvas(FigureCanvasQTAgg):
         return float(place[0]), float(place[1])
 
     def _press(self, event: MouseEvent) -> None:
-        if self.plane is None or event.inaxes is None:
+        if self.plane is None or (event.inaxes is None and self.tool not in ("lasso", "rectangle")):
             return
         if self.tool == "move" or event.button == 2:
             self._grabbed = (event.x, event.y, self.limits)
