@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 
@@ -316,7 +317,7 @@ def test_colours_and_their_legend(explorer, settle):
         settle(lambda: not explorer.is_busy)
         assert all(word in explorer.legend.text for word in words)
         pictures.append(shown(explorer))
-    assert all((one != other).any() for one, other in zip(pictures, pictures[1:], strict=False))
+    assert all((one != other).any() for one, other in itertools.pairwise(pictures))
     assert (pictures[0] == pictures[-1]).all()
 
 

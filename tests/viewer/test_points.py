@@ -215,7 +215,7 @@ def test_colours_of_groups_numbers_and_density(columns, star_columns):
     shown = by_column(star_columns, "rlnClassNumber", rows)
     assert [name for name, _ in shown.groups] == ["1 (25 %)", "2 (25 %)", "3 (25 %)", "4 (25 %)"]
     np.testing.assert_allclose(255 * shown.rgba[:2, :3], [OKABE_ITO_FIRST[0], (0, 158, 115)])
-    assert [name for name, _ in by_column(star_columns, "rlnMicrographName", rows).groups][0] == "mic 0.mrc (33 %)"
+    assert by_column(star_columns, "rlnMicrographName", rows).groups[0][0] == "mic 0.mrc (33 %)"
     with pytest.raises(CryosphereError, match="is no number"):
         by_column(star_columns, "rlnImageName", rows)
     number = by_column(star_columns, "rlnDefocusU", rows)

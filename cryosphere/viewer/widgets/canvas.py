@@ -246,6 +246,11 @@ class PlaneCanvas(FigureCanvasQTAgg):
         self.setCursor(shape.get(tool, Qt.CursorShape.CrossCursor))
 
     @property
+    def is_waiting(self) -> bool:
+        """Whether what was changed is not drawn yet."""
+        return self._draw_pending
+
+    @property
     def limits(self) -> Float[np.ndarray, "2 2"]:
         """Low and high end of each axis as it is shown."""
         return np.array([self._axes.get_xlim(), self._axes.get_ylim()])

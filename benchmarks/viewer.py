@@ -1,0 +1,175 @@
+"""The explorer on many particles, in a real napari window: python viewer.py RUN [--particles N] [-o RESULT.json]
+
+The particles of a trained run are repeated until there are enough, in a folder of its own that is deleted. The mouse is
+Qt's; a time ends when the window has painted what followed. Needs a screen: under Linux without one
+``xvfb-run -s "-screen 0 1920x1200x24 +extension GLX" python viewer.py RUN``.
+
+``open_s`` is the reading of the run; ``first_paint_s`` from making the explorer to particles on the screen;
+``click_s`` from the mouse button to the conformation's positions (to the drawn tube, where there are layers);
+``drag_s`` the same for every further move; ``lasso_s`` from letting go to the selection with its outline;
+``redraw_s`` all of the canvas; ``colour_s`` colours by a column; ``path_s`` from letting go to a path's latents.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import napari
+import numpy as np
+from many_latents import repeat
+from qtpy.QtCore import QPoint, Qt
+from qtpy.QtTest import QTest
+from qtpy.QtWidgets import QApplication
+
+from cryosphere.viewer.session import Session
+from cryosphere.viewer.widgets.explorer import ExplorerWidget
+
+try:
+    from cryosphere.viewer.layers import SceneLayers
+except ImportError:
+    SceneLayers = None
+
+
+class Window:
+    """A napari window with the explorer of a run."""
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self.viewer = napari.Viewer(ndisplay=3)
+        self.layers = None if SceneLayers is None else SceneLayers(self.viewer, session)
+        self.wait(lambda: True)
+        if self.layers is None:
+            self._decode()  # so that the first click is like the others
+            session.conformation_changed.connect(self._decode)
+        start = time.perf_counter()
+        self.explorer = ExplorerWidget(session)
+        self.viewer.window.add_dock_widget(self.explorer, name="Explorer", area="right")
+        self.wait(lambda: self.explorer.plane is not None)
+        self.first_paint = time.perf_counter() - start
+        self.wait(lambda: not self.explorer.is_busy)
+
+    def _decode(self) -> None:
+        self.session.positions(self.session.latent[None])
+
+    def wait(self, holds: Callable[[], bool]) -> None:
+        """Let the window work until something holds and is painted."""
+        app, end = QApplication.instance(), time.monotonic() + 300
+        while not holds():
+            assert time.monotonic() < end, "nothing happened"
+            app.processEvents()
+        app.processEvents()
+        app.processEvents()
+
+    def pixel(self, place: np.ndarray) -> QPoint:
+        x, y = self.explorer.canvas.figure.axes[0].transData.transform(place)
+        return QPoint(round(x), round(self.explorer.canvas.height() - y))
+
+    def is_drawn(self) -> bool:
+        """Whether the conformation that is asked for is there."""
+        return self.layers is None or self.layers.is_idle
+
+    def press(self, place: np.ndarray) -> float:
+        """Seconds from the mouse button to the conformation."""
+        before, start = self.session.particle, time.perf_counter()
+        QTest.mousePress(self.explorer.canvas, Qt.MouseButton.LeftButton, pos=self.pixel(place))
+        self.wait(lambda: self.session.particle != before and self.is_drawn())
+        return time.perf_counter() - start
+
+    def move(self, place: np.ndarray) -> float:
+        """Seconds that a move with the button held takes."""
+        start = time.perf_counter()
+        QTest.mouseMove(self.explorer.canvas, self.pixel(place))
+        self.wait(self.is_drawn)
+        return time.perf_counter() - start
+
+    def release(self, place: np.ndarray, holds: Callable[[], bool]) -> float:
+        """Seconds from letting go until something holds."""
+        start = time.perf_counter()
+        QTest.mouseRelease(self.explorer.canvas, Qt.MouseButton.LeftButton, pos=self.pixel(place))
+        self.wait(holds)
+        return time.perf_counter() - start
+
+    def lasso(self, radius: float, n_corners: int) -> tuple[float, int]:
+        """Seconds from letting go of a lasso to the selection, and how many particles are in it."""
+        self.explorer.set_tool("lasso")
+        low, high = self.explorer.plane.limits.T
+        turns = np.linspace(0, 2 * np.pi, n_corners, endpoint=False)
+        shape = np.column_stack([np.cos(turns), np.sin(turns)]) * (1 + 0.2 * np.cos(9 * turns))[:, None]
+        places = (low + high) / 2 + radius * (high - low) * shape
+        QTest.mousePress(self.explorer.canvas, Qt.MouseButton.LeftButton, pos=self.pixel(places[0]))
+        for place in places[1:]:
+            self.move(place)
+        count = len(self.session.selections)
+        seconds = self.release(
+            places[-1], lambda: len(self.session.selections) > count and not self.explorer.canvas.is_waiting
+        )
+        return seconds, self.session.selection.n_particles
+
+
+def measure(folder: Path) -> dict[str, float]:
+    """Times in a window, seconds; medians of several where one can be repeated."""
+    start = time.perf_counter()
+    session = Session.open(folder)
+    found = {"open_s": time.perf_counter() - start}
+    window = Window(session)
+    explorer = window.explorer
+    found["first_paint_s"] = window.first_paint
+    places = explorer.plane.values[np.linspace(0, session.n_particles - 1, 20).astype(int)]
+    clicks = []
+    for place in places:
+        clicks.append(window.press(place))
+        window.release(place, lambda: True)
+    found |= {"click_s": statistics.median(clicks), "click_worst_s": max(clicks)}
+    window.press(places[0])
+    drags = [window.move(place) for place in np.linspace(places[0], places[1], 40)]
+    window.release(places[1], lambda: True)
+    found["drag_s"] = statistics.median(drags)
+    for name, radius in (("small", 0.1), ("large", 0.45)):
+        found[f"lasso_{name}_s"], found[f"lasso_{name}_particles"] = window.lasso(radius, 150)
+    redraws = []
+    for _ in range(10):
+        start = time.perf_counter()
+        explorer.canvas.draw()
+        redraws.append(time.perf_counter() - start)
+    found["redraw_s"] = statistics.median(redraws)
+    start = time.perf_counter()
+    explorer.set_colour("std(z1)")
+    window.wait(lambda: not explorer.is_busy)
+    found["colour_s"] = time.perf_counter() - start
+    explorer.set_tool("path")
+    window.explorer.canvas.setFocus()
+    QTest.mousePress(explorer.canvas, Qt.MouseButton.LeftButton, pos=window.pixel(places[2]))
+    for place in np.linspace(places[2], places[3], 30):
+        window.move(place)
+    found["path_s"] = window.release(places[3], lambda: session.path_name == "drawn path" and not explorer.is_busy)
+    explorer.close_work()
+    window.viewer.close()
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=Path)
+    parser.add_argument("--particles", type=int, default=1_000_000)
+    parser.add_argument("-o", "--output", type=Path)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary) / "run"
+        repeat(options.run, options.particles, folder)
+        found = {"run": options.run.name, "particles": options.particles, "cores": os.cpu_count()}
+        found |= {"draws": "positions" if SceneLayers is None else "tube"}
+        found |= {name: round(value, 4) for name, value in measure(folder).items()}
+    print(json.dumps(found))
+    if options.output is not None:
+        options.output.write_text(json.dumps(found, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
