@@ -179,6 +179,10 @@ class Plane:
         return self.columns.run.posterior.mean.astype(np.float64)
 
     @cached_property
+    def _spread(self) -> Float[np.ndarray, " latent"]:
+        return self._means.std(0)
+
+    @cached_property
     def _linear(self) -> list[tuple[np.ndarray, float] | None]:
         """Slope and value at 0 of each axis that is a linear function of the latent."""
         return [_linear_function(self._means, column) for column in self.values.T]
@@ -188,11 +192,16 @@ class Plane:
         """Matrix (latent, axis) and offset that give the latent of a place, if the axes decide on it."""
         slopes = np.array([np.zeros(self._means.shape[1]) if line is None else line[0] for line in self._linear])
         offsets = np.array([0.0 if line is None else line[1] for line in self._linear])
-        scaled = slopes * self._means.std(0) / self._range[:, None]
+        scaled = slopes * self._spread / self._range[:, None]
         if np.linalg.matrix_rank(scaled, tol=1e-6) < scaled.shape[1]:
             return None
-        inverse = self._means.std(0)[:, None] * np.linalg.pinv(scaled) / self._range
+        inverse = self._spread[:, None] * np.linalg.pinv(scaled) / self._range
         return inverse, -inverse @ offsets
+
+    def prepare(self) -> None:
+        """Reckon what everything else needs, so that nothing waits for it later."""
+        _ = self.density
+        self.places_of(self.latents_at(self.limits.mean(1)[None]))
 
     @property
     def is_invertible(self) -> bool:
@@ -208,17 +217,22 @@ class Plane:
     def _searched_scaled(self) -> Float[np.ndarray, "2 row"]:
         return self._scaled[:, self._searched]
 
+    @cached_property
+    def _searched_means(self) -> Float[np.ndarray, "row latent"]:
+        return self._means[self._searched]
+
+    @cached_property
+    def _searched_values(self) -> Float[np.ndarray, "row 2"]:
+        return self.values[self._searched]
+
     def latents_at(self, places: Float[np.ndarray, "place 2"]) -> Float[np.ndarray, "place latent"]:
         """Latents of places: where the axes decide on the latent (``z1, z2``, or a ``z1`` that is all there is),
         exactly; otherwise the mean of the posterior means of the 50 nearest particles (of 100,000 evenly spread)."""
         if self._inverse is not None:
             matrix, offset = self._inverse
             return places @ matrix.T + offset
-        means = [self._means[self._searched[self._near(place)]].mean(0) for place in places]
+        means = [self._searched_means[_smallest(self._squared(self._searched_scaled, p))].mean(0) for p in places]
         return np.array(means).reshape(-1, self._means.shape[1])
-
-    def _near(self, place: np.ndarray) -> np.ndarray:
-        return _smallest(self._squared(self._searched_scaled, place))
 
     def places_of(self, latents: Float[np.ndarray, "conformation latent"]) -> Float[np.ndarray, "conformation 2"]:
         """Where latents are drawn: exactly along axes that are linear functions of the latent; along others at the
@@ -229,11 +243,11 @@ class Plane:
             if line is not None:
                 places[:, axis] = latents @ line[0] + line[1]
         if others:
-            scale = np.where(self._means.std(0) > 0, self._means.std(0), 1.0)
-            searched = self._means[self._searched] / scale
-            values = self.values[np.ix_(self._searched, others)]
-            for place, latent in zip(places, latents / scale, strict=True):
-                place[others] = values[_smallest(((searched - latent) ** 2).sum(1))].mean(0)
+            scale = np.where(self._spread > 0, self._spread, 1.0)
+            for place, latent in zip(places, latents, strict=True):
+                offset = (self._searched_means - latent) / scale
+                near = _smallest(np.einsum("rl,rl->r", offset, offset))
+                place[others] = self._searched_values[near].mean(0)[others]
         return places
 
 

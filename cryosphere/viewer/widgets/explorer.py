@@ -165,7 +165,7 @@ class ExplorerWidget(QWidget):
     def _read_plane(self, axes: tuple[str, str] | None) -> Callable[[], None]:
         try:
             plane = Plane(self.session.columns, default_axes(self.session.columns) if axes is None else axes)
-            _ = plane.density
+            plane.prepare()
         except _WHOSE_MISTAKE as error:
             return lambda error=error: self._keep_axes(axes, error)
         return lambda: self._show_plane(axes, plane)
