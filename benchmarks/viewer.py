@@ -7,8 +7,9 @@ Qt's; a time ends when the window has painted what followed. Needs a screen: und
 ``open_s`` is the reading of the run; ``first_paint_s`` from making the explorer to particles on the screen;
 ``click_s`` from the mouse button to the conformation's positions (to the drawn tube, where there are layers);
 ``drag_s`` the same for every further move; ``lasso_s`` from letting go to the selection with its outline;
-``redraw_s`` all of the canvas; ``…_cpu_s`` is what the processor took for it, all threads and in ``click`` the button's
-release together, where other work keeps the cores busy; ``colour_s`` colours by a column; ``path_s`` from letting go to a path's latents.
+``redraw_s`` all of the canvas; ``colour_s`` colours by a column; ``path_s`` from letting go to a path's latents.
+``…_cpu_s`` is what the processor took, all threads together (of a click, with letting go), where other work keeps the
+cores busy.
 """
 
 from __future__ import annotations
@@ -99,7 +100,7 @@ class Window:
         return time.perf_counter() - start
 
     def lasso(self, radius: float, n_corners: int) -> tuple[float, float, int]:
-        """Seconds from letting go of a lasso to the selection, by the clock and of the processor, and how many particles are in it."""
+        """Seconds from letting go of a lasso to the selection, of the clock and the processor, and its particles."""
         self.explorer.set_tool("lasso")
         low, high = self.explorer.plane.limits.T
         turns = np.linspace(0, 2 * np.pi, n_corners, endpoint=False)

@@ -264,7 +264,8 @@ def rectangle(one: tuple[float, float], other: tuple[float, float]) -> Float[np.
 
 def _limits(values: Float[np.ndarray, " particle"]) -> tuple[float, float]:
     low, high = np.percentile(values, _LIMITS)
-    margin = _MARGIN * (high - low) or 0.5
+    is_constant = high - low <= _LINEAR * max(abs(low), abs(high))  # but for the precision of what is measured
+    margin = 0.5 if is_constant else _MARGIN * (high - low)
     return float(low - margin), float(high + margin)
 
 

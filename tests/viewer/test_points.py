@@ -129,6 +129,8 @@ def test_an_axis_along_which_nothing_varies_has_limits(star_columns):
     plane = Plane(star_columns, ("z1", "rlnDefocusAngle"))
     assert plane.limits[1].tolist() == [12.0, 13.0]
     assert plane.nearest(*plane.values[9]) == 9
+    still = np.random.default_rng(0).normal(size=(500, 2)) * (1.0, 1e-6) + (0.0, 25.0)  # as float32 has it
+    np.testing.assert_allclose(_plane_of(still).limits[1], [24.5, 25.5], atol=1e-4)
 
 
 def test_places_of_latents_and_back_where_axes_are_linear(columns):

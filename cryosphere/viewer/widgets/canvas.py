@@ -100,6 +100,8 @@ class PlaneCanvas(FigureCanvasQTAgg):
         self._drawn: list[tuple[float, float]] = []  # pixels of the line that is being drawn
         self._grabbed: tuple | None = None  # place and limits where a move began
         self._how = "new"
+        self._rgba: np.ndarray | None = None
+        self._chosen: np.ndarray | None = None
         self._shows_density = True
         self._axes = self.figure.add_subplot()
         self._make_artists()
@@ -121,7 +123,6 @@ class PlaneCanvas(FigureCanvasQTAgg):
         self._image.set_clim(0, 1)
         self._cloud = axes.add_artist(PointCloud())
         self._cloud.set_zorder(1)
-        (self._chosen,) = axes.plot([], [], ".", color=ORANGE, markersize=2.5, zorder=2)
         self._outlines: list[Artist] = []
         # Drawn over a copy of the rest, so that they move without drawing everything again.
         (self._path,) = axes.plot([], [], "-", lw=2, animated=True, zorder=4)
@@ -164,7 +165,7 @@ class PlaneCanvas(FigureCanvasQTAgg):
         for label in (axes.xaxis.label, axes.yaxis.label):
             label.set(color=text, fontsize=_FONT)
         self._ground = window, text
-        self._colour_image()
+        self._colour()
         edge = [withStroke(linewidth=4, foreground=window)]  # seen on any colours
         self._path.set(color=text, path_effects=edge)
         self._ends.set(color=text, path_effects=edge)
@@ -182,29 +183,34 @@ class PlaneCanvas(FigureCanvasQTAgg):
         self._axes.set(xlabel=axis_label(plane.axes[0]), ylabel=axis_label(plane.axes[1]))
         self._axes.xaxis.set_major_locator(MaxNLocator(5))
         self._axes.yaxis.set_major_locator(MaxNLocator(5))
-        for artist in (self._path, self._ends, self._marker, self._line, self._chosen):
+        self._axes.ticklabel_format(useOffset=False)
+        for artist in (self._path, self._ends, self._marker, self._line):
             artist.set_data([], [])
         self.home()
 
     def show_colours(self, rgba: Float[np.ndarray, "dot 4"], show_density: bool) -> None:
         """Colour the drawn particles. To show their density, the picture has its colours, and single particles are
         seen where there are few; else it is a grey ground."""
-        self._shows_density = show_density
-        if show_density:
-            rgba = np.column_stack([rgba[:, :3], (1 - self.plane.density_at(self.plane.drawn)).clip(0, 0.9)])
-        self._cloud.rgba = (255 * rgba).astype(np.uint8)
-        self._colour_image()
-        self.draw_idle()
+        self._rgba, self._shows_density = rgba, show_density
+        self._colour()
 
-    def _colour_image(self) -> None:
-        """Colours of the picture of the density: from the ground to the scale's, or to grey."""
+    def _colour(self) -> None:
+        """Colours of the dots and of the picture of the density, from the ground to the scale's or to grey."""
+        if self._rgba is not None:
+            rgba = self._rgba.copy()
+            if self._chosen is not None:
+                rgba[:, 3] = np.where(self._chosen, rgba[:, 3], 0.2)
+            elif self._shows_density:
+                rgba[:, 3] = (1 - self.plane.density_at(self.plane.drawn)).clip(0, 0.9)
+            self._cloud.rgba = (255 * rgba).astype(np.uint8)
         window, text = self._ground
-        if not self._shows_density:
+        if self._shows_density and self._chosen is None:
+            share = np.linspace(0, 1, 256)
+            solid = (4 * share).clip(0, 1)[:, None]
+            self._image.set_cmap(ListedColormap(solid * scale_colours(share)[:, :3] + (1 - solid) * window))
+        else:
             self._image.set_cmap(LinearSegmentedColormap.from_list("ground", [window, _between(window, text, 0.4)]))
-            return
-        share = np.linspace(0, 1, 256)
-        solid = (4 * share).clip(0, 1)[:, None]
-        self._image.set_cmap(ListedColormap(solid * scale_colours(share)[:, :3] + (1 - solid) * window))
+        self.draw_idle()
 
     def show_marker(self, place: Float[np.ndarray, " 2"] | None) -> None:
         """Mark the place of the conformation that is shown."""
@@ -220,7 +226,7 @@ class PlaneCanvas(FigureCanvasQTAgg):
     def show_selections(
         self, outlines: list[tuple[Float[np.ndarray, "vertex 2"], bool]], chosen: Bool[np.ndarray, " dot"] | None
     ) -> None:
-        """Show outlines, that of the current selection stronger, and dots that are chosen without one."""
+        """Show outlines, that of the current selection stronger; of dots that are chosen without one the others fade."""
         for artist in self._outlines:
             artist.remove()
         self._outlines = []
@@ -228,9 +234,8 @@ class PlaneCanvas(FigureCanvasQTAgg):
             closed = np.vstack([polygon, polygon[:1]])
             style = {"lw": 2.0} if is_current else {"lw": 1.0, "linestyle": "--"}
             self._outlines += self._axes.plot(*closed.T, color=ORANGE, zorder=3, **style)
-        places = self._cloud.places[chosen] if chosen is not None else np.zeros((0, 2))
-        self._chosen.set_data(*places.T)
-        self.draw_idle()
+        self._chosen = chosen
+        self._colour()
 
     def home(self) -> None:
         """Show all particles (all but the outermost decide on the limits)."""

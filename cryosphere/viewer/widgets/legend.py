@@ -21,7 +21,6 @@ class Legend(QWidget):
         super().__init__(parent)
         self._low, self._bar, self._high = (QLabel(self) for _ in range(3))
         self._low.setTextFormat(Qt.TextFormat.RichText)
-        self._low.setWordWrap(True)
         self._bar.setFixedSize(110, 10)
         row = QHBoxLayout(self)
         row.setContentsMargins(2, 0, 2, 0)
@@ -33,6 +32,9 @@ class Legend(QWidget):
     def show_colours(self, colours: ParticleColours) -> None:
         """Explain colours."""
         is_scale = not colours.groups
+        self._low.setWordWrap(not is_scale)
+        self.layout().setStretch(0, 0 if is_scale else 1)
+        self.layout().setStretch(3, 1 if is_scale else 0)
         self._bar.setVisible(is_scale)
         self._high.setVisible(is_scale)
         if not is_scale:
@@ -65,7 +67,9 @@ class Legend(QWidget):
 
 def number(value: float) -> str:
     """A number for people, with four digits at most."""
-    return "–" if np.isnan(value) else f"{value:,.4g}".replace("-", "\N{MINUS SIGN}")
+    if np.isnan(value):
+        return "–"
+    return (f"{value:,.0f}" if 1000 <= abs(value) < 1e7 else f"{value:.4g}").replace("-", "\N{MINUS SIGN}")
 
 
 def _gradient(width: int, height: int) -> QPixmap:
