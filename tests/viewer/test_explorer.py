@@ -15,6 +15,7 @@ from cryosphere.export.particle_selection import RunColumns, choose_rows
 from cryosphere.export.selection import select_traversal
 from tests.run_factory import make_run
 from tests.star_runs import N, attach, star_text
+from tests.viewer.mouse import drag, notices, shown, turn_wheel
 
 
 @pytest.fixture(scope="module")
@@ -72,45 +73,6 @@ def star_folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("star")
     (folder / "particles.star").write_text(star_text(N))
     return attach(make_run(folder / "run", n_particles=N), folder / "particles.star").folder
-
-
-def pixel(explorer, place):
-    """Where a place of the plane is on the canvas, in Qt's pixels."""
-    from qtpy.QtCore import QPoint
-
-    axes = explorer.canvas.figure.axes[0]
-    x, y = axes.transData.transform(place)
-    return QPoint(round(x), round(explorer.canvas.height() - y))
-
-
-def drag(explorer, places, *keys):
-    """Drag the left button along places; gives the places of the pixels that were gone through."""
-    from qtpy.QtCore import Qt
-    from qtpy.QtTest import QTest
-    from qtpy.QtWidgets import QApplication
-
-    canvas, points = explorer.canvas, [pixel(explorer, place) for place in places]
-    held = Qt.KeyboardModifier.NoModifier
-    for key in keys:
-        held |= key
-    QTest.mousePress(canvas, Qt.MouseButton.LeftButton, held, points[0])
-    for point in points[1:]:
-        QTest.mouseMove(canvas, point)
-        QApplication.instance().processEvents()
-    QTest.mouseRelease(canvas, Qt.MouseButton.LeftButton, held, points[-1])
-    return np.array([canvas.place_of_pixel(point.x(), canvas.height() - point.y()) for point in points])
-
-
-def notices() -> list[str]:
-    from napari.utils.notifications import notification_manager
-
-    return [record.message for record in notification_manager.records]
-
-
-def shown(explorer) -> np.ndarray:
-    """Pixels of the canvas."""
-    explorer.canvas.draw()
-    return np.asarray(explorer.canvas.buffer_rgba()).copy()
 
 
 def test_a_click_shows_the_nearest_particle(explorer, session):
@@ -322,24 +284,9 @@ def test_colours_and_their_legend(explorer, settle):
 
 
 def test_zooming_moving_and_home(explorer):
-    from qtpy.QtCore import QPointF, Qt
-    from qtpy.QtGui import QWheelEvent
-    from qtpy.QtWidgets import QApplication
-
     canvas, home = explorer.canvas, explorer.canvas.limits
     place = np.array([0.5, 0.2])
-    at = QPointF(pixel(explorer, place))
-    event = QWheelEvent(
-        at,
-        canvas.mapToGlobal(at),
-        pixel(explorer, place) * 0,
-        pixel(explorer, place) * 0 + _point(0, 120),
-        Qt.MouseButton.NoButton,
-        Qt.KeyboardModifier.NoModifier,
-        Qt.ScrollPhase.NoScrollPhase,
-        False,
-    )
-    QApplication.sendEvent(canvas, event)
+    turn_wheel(explorer, place)
     np.testing.assert_allclose(np.ptp(canvas.limits, axis=1), 0.8 * np.ptp(home, axis=1))
     np.testing.assert_allclose(
         (place - canvas.limits[:, 0]) / np.ptp(canvas.limits, axis=1),
@@ -353,12 +300,6 @@ def test_zooming_moving_and_home(explorer):
     np.testing.assert_allclose(zoomed - canvas.limits, [[0.2, 0.2], [0.1, 0.1]], atol=0.02)
     explorer.home_button.click()
     np.testing.assert_array_equal(canvas.limits, home)
-
-
-def _point(x: int, y: int):
-    from qtpy.QtCore import QPoint
-
-    return QPoint(x, y)
 
 
 def test_every_control_has_a_help_text_and_the_keyboard(explorer):
