@@ -8,7 +8,6 @@ from typing import Literal
 
 import numpy as np
 from jaxtyping import Int
-from tqdm import tqdm
 
 from cryosphere.export.ensemble import AllAtoms, moved_positions, seam_lines
 from cryosphere.export.selection import Selection
@@ -16,6 +15,7 @@ from cryosphere.export.volumes import density_maps, map_origin, write_index
 from cryosphere.io.folders import atomic_folder
 from cryosphere.io.mrc import write_volume
 from cryosphere.io.structures import write_models
+from cryosphere.progress import Bar
 from cryosphere.runs.run import Run
 from cryosphere.structure.seams import Seams
 
@@ -81,7 +81,7 @@ def export_states(
     names = [f"state_{number:0{width}d}" for number in range(1, count + 1)]
     members = [run.posterior.index[membership == number] for number in range(count)]
     with atomic_folder(folder, marker=INDEX, overwrite=overwrite) as temporary:
-        bar = tqdm(names, desc="states", unit="state", disable=not show_progress)
+        bar = Bar(names, desc="states", unit="state", disable=not show_progress)
         for number, (name, positions, volume) in enumerate(zip(bar, frames, volumes, strict=True)):
             own = temporary / name
             own.mkdir()
