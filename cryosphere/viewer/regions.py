@@ -29,7 +29,8 @@ _LEAST_RESIDUES = 6
 @dataclass(frozen=True)
 class SegmentRow:
     """A segment: residues as ``A:1-29 A:68-117``, ranges of rotation (degrees) and translation (Å) over the ensemble
-    (NaN without an analysis), and what held-out images say of its motion (empty where nothing is known)."""
+    (NaN without an analysis), and what held-out images say of its motion: ``supported``, ``weak``, ``not supported``,
+    ``held still`` where it was not and the run does not let it move, or nothing where that is not known."""
 
     name: str
     residues: str
@@ -51,9 +52,8 @@ def segment_rows(session: Session) -> list[SegmentRow]:
     rows = []
     for number, name in enumerate(run.segment_names):
         members = np.flatnonzero(labels == number)
-        verdict = judged.get(name, {}).get("motion", "")
-        if judged.get(name, {}).get("is_stilled"):
-            verdict += ", held still"
+        own = judged.get(name, {})
+        verdict = "held still" if own.get("is_stilled") else own.get("motion", "")
         ranges = residue_ranges(run.structure, members)
         rows.append(SegmentRow(name, ranges, len(members), float(angles[number]), float(shifts[number]), verdict))
     return rows
