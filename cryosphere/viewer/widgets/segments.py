@@ -39,7 +39,7 @@ _TIPS = (
 )
 _SWATCH, _ROW_HEIGHT = 14, 24
 # Pixels, of all columns but the residues, which get the rest.
-_WIDTHS = {0: 26, 1: 72, 3: 44, 4: 44, 5: 44, 6: 96}
+_WIDTHS = {0: 26, 1: 56, 3: 38, 4: 42, 5: 40, 6: 98}
 _HEX = re.compile(r"#[0-9a-fA-F]{6}")
 
 
@@ -79,6 +79,7 @@ class SegmentsWidget(QWidget):
         self.table.setSelectionMode(QAbstractItemView.SelectionMode.SingleSelection)
         self.table.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
         self.table.setToolTip("Every segment, its residues, and how it moves")
+        self.table.setWordWrap(False)
         self.table.setIconSize(QSize(_SWATCH, _SWATCH))
         self.table.verticalHeader().hide()
         self.table.verticalHeader().setDefaultSectionSize(_ROW_HEIGHT)

@@ -99,6 +99,7 @@ class SelectionList(QWidget):
         self.table.setToolTip("Click: use this selection; double click its name: rename; Ctrl and click: mark several")
         self.table.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
         self.table.setSelectionMode(QAbstractItemView.SelectionMode.ExtendedSelection)
+        self.table.setWordWrap(False)
         self.table.verticalHeader().hide()
         self.table.verticalHeader().setDefaultSectionSize(ROW_HEIGHT)
         self.table.setFixedHeight(6 * ROW_HEIGHT)
