@@ -26,30 +26,28 @@ from tests.run_factory import make_run
 
 @pytest.fixture(scope="module")
 def window(screen):
-    from qtpy.QtWidgets import QApplication
+    from tests.viewer.panels import application
 
-    return QApplication.instance() or QApplication([])
+    return application()
 
 
 @pytest.fixture
 def panel(window, session):
     from cryosphere.viewer.widgets.segments import SegmentsWidget
+    from tests.viewer.panels import drop
 
     widget = SegmentsWidget(session)
     widget.resize(420, 800)
     widget.show()
     yield widget
-    widget.close_work()
-    widget.deleteLater()
-    window.processEvents()
+    drop(widget)
 
 
 @pytest.fixture
-def told():
-    from napari.utils.notifications import notification_manager
+def told(window):
+    from tests.viewer.panels import Told
 
-    before = len(notification_manager.records)
-    return lambda: [record.message for record in notification_manager.records[before:]]
+    return Told()
 
 
 def test_the_table_is_that_of_the_analysis(panel, session):
@@ -245,9 +243,8 @@ def test_the_runs_copy_of_the_structure_stands_in_for_a_missing_one(tmp_path):
 
 def test_closing_follows_no_more(window, session):
     from cryosphere.viewer.widgets.segments import SegmentsWidget
+    from tests.viewer.panels import drop
 
     widget = SegmentsWidget(session)
-    widget.close_work()
-    widget.deleteLater()
-    window.processEvents()
+    drop(widget)
     session.set_segments(colours=["#000000"] * 4)

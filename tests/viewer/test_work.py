@@ -13,6 +13,7 @@ from click.testing import CliRunner
 
 from cryosphere.analysis.columns import read_columns
 from cryosphere.cli import main
+from cryosphere.io.mrc import write_stack
 from cryosphere.io.polygons import inside_polygon
 from cryosphere.runs.run import Run
 from cryosphere.viewer.session import ChosenParticles, Session
@@ -23,10 +24,9 @@ N = 400
 
 @pytest.fixture(scope="module")
 def window(screen):
-    """An application, without a napari window."""
-    from qtpy.QtWidgets import QApplication
+    from tests.viewer.panels import application
 
-    return QApplication.instance() or QApplication([])
+    return application()
 
 
 @pytest.fixture(scope="module")
@@ -59,23 +59,20 @@ def wait(window):
 @pytest.fixture
 def panel(window, session, wait):
     from cryosphere.viewer.widgets.work import WorkWidget
+    from tests.viewer.panels import drop
 
     widget = WorkWidget(session)
     widget.resize(420, 900)
     widget.show()
     yield widget
-    widget.close_work()
-    widget.deleteLater()
-    window.processEvents()
+    drop(widget)
 
 
 @pytest.fixture
-def told():
-    """Sentences that napari was given to show."""
-    from napari.utils.notifications import notification_manager
+def told(window):
+    from tests.viewer.panels import Told
 
-    before = len(notification_manager.records)
-    return lambda: [record.message for record in notification_manager.records[before:]]
+    return Told()
 
 
 def drawn(session):
@@ -259,6 +256,20 @@ def test_a_missing_particle_file_is_a_sentence_and_may_be_named(panel, session, 
         moved.rename(source)
 
 
+def test_a_map_from_the_images_is_that_of_the_command(panel, session, wait, tmp_path):
+    session.add_selection(drawn(session))
+    (stack,) = session.run.table.stack_paths
+    images = np.random.default_rng(0).normal(size=(N, 24, 24)).astype(np.float32)
+    write_stack(stack, [images], n_images=N, pixel_size=4.0)
+    try:
+        export(panel, wait, "image_map", tmp_path / "map")
+        command_line(panel.exporter.written.command, tmp_path / "again")
+    finally:
+        stack.unlink()
+    assert contents(tmp_path / "map") == contents(tmp_path / "again")
+    assert len(list((tmp_path / "map").glob("state_01*.mrc"))) == 3
+
+
 def test_missing_images_are_a_sentence(panel, session, wait, told, tmp_path):
     session.choose_selection(None)
     export(panel, wait, "image_map", tmp_path / "map")
@@ -304,6 +315,7 @@ def test_cancelling_leaves_nothing_and_the_window_goes_on(panel, session, wait, 
 
 def test_closing_the_window_ends_an_export(window, session, wait, told, tmp_path, slow):
     from cryosphere.viewer.widgets.work import WorkWidget
+    from tests.viewer.panels import drop
 
     widget = WorkWidget(session)
     widget.show()
@@ -311,9 +323,7 @@ def test_closing_the_window_ends_an_export(window, session, wait, told, tmp_path
     widget.export_to("volumes", tmp_path / "maps")
     wait(slow.is_set)
     begun = time.monotonic()
-    widget.close_work()
-    widget.close()
-    widget.deleteLater()
+    drop(widget)
     assert time.monotonic() - begun < 3
     for _ in range(20):
         window.processEvents()

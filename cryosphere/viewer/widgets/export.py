@@ -57,7 +57,7 @@ class ExportBox(QGroupBox):
             CopyableText("The command that writes the same", 4, True),
         )
         self._lay_out()
-        self.kind.currentIndexChanged.connect(self._show_form)
+        self.kind.currentIndexChanged.connect(lambda *_: self._show_form())
         self.start.clicked.connect(lambda *_: self.export())
         self.cancel.clicked.connect(lambda *_: self._cancel())
         self.job.progressed.connect(self._show_progress)

@@ -35,7 +35,7 @@ class FileEdit(QWidget):
         self.line.setToolTip(tip)
         button.setText("…")
         button.setToolTip("Choose the file")
-        button.clicked.connect(self._ask)
+        button.clicked.connect(lambda *_: self._ask())
         layout.addWidget(self.line, 1)
         layout.addWidget(button)
         self.setFocusProxy(self.line)
@@ -66,7 +66,7 @@ class OptionsForm(QWidget):
             layout.addRow(label, control)
         conformations = self.controls.get("conformations")
         if conformations is not None:
-            conformations.currentIndexChanged.connect(self._enable)
+            conformations.currentIndexChanged.connect(lambda *_: self._enable())
             self._enable()
 
     def _enable(self) -> None:
