@@ -15,3 +15,7 @@ class ConfigError(CryosphereError):
 
 class RunError(CryosphereError):
     """A run folder is missing, incomplete, already there, or belongs to other inputs."""
+
+
+class Cancelled(Exception):
+    """A long function was stopped by whoever listened to its progress (:func:`cryosphere.progress.listening`)."""

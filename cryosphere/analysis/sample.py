@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float, Int
-from tqdm import tqdm
 
 from cryosphere.inference.ensemble import spread_rows
+from cryosphere.progress import Bar
 from cryosphere.runs.run import Run, cubature_points
 
 # Interleaved lots of particles, which are drawn anew to say how sure a number is.
@@ -94,7 +94,7 @@ def posterior_averages(
     rows = np.arange(len(posterior.index)) if rows is None else rows
     shared = values_of(run.grid.latent) if posterior.is_shared else None
     size = _BATCH if posterior.is_shared else max(1, _BATCH // (2 * run.latent_dim))
-    with tqdm(total=len(rows), desc="particles", unit="particle", disable=not show_progress) as bar:
+    with Bar(total=len(rows), desc="particles", unit="particle", disable=not show_progress) as bar:
         for start in range(0, len(rows), size):
             batch = rows[start : start + size]
             if shared is not None:

@@ -218,6 +218,14 @@ class Populations:
     high: Float[np.ndarray, " state"]
 
 
+def binomial_interval(count: int, total: int) -> tuple[float, float]:
+    """A 68 % interval of a share of which ``count`` of ``total`` draws were, at one standard deviation (E. B. Wilson,
+    J. Am. Stat. Assoc. 22, 209, 1927)."""
+    share = count / total
+    middle, half = share + 0.5 / total, np.sqrt(share * (1 - share) / total + 0.25 / total**2)
+    return float(max(0.0, (middle - half) / (1 + 1 / total))), float(min(1.0, (middle + half) / (1 + 1 / total)))
+
+
 def populations(
     memberships: Float[np.ndarray, "particle state"], prior: Float[np.ndarray, " state"], seed: int = 0
 ) -> Populations:

@@ -64,7 +64,7 @@ def _selection_options(function):
     """Add the ways of choosing conformations; hand them on as one mapping ``chosen``."""
 
     @functools.wraps(function)
-    def gathered(*, particles, latent, path, traversal, n_points, n_clusters, states, **values):
+    def gathered(*, particles, latent, path, traversal, n_points, n_clusters, states, among, **values):
         ways = {"particles": particles, "latent": latent, "path": path, "traversal": traversal, "kmeans": n_clusters}
         ways["states"] = states or None
         given = {name: value for name, value in ways.items() if value is not None and value != ()}
@@ -72,7 +72,9 @@ def _selection_options(function):
             raise click.UsageError(
                 "Choose conformations by exactly one of --particles, --latent, --path, --traversal, --kmeans, --states."
             )
-        return function(chosen={**given, "n_points": n_points}, **values)
+        if among is not None and not given.keys() & {"traversal", "kmeans"}:
+            raise click.UsageError("--among goes with --traversal or --kmeans.")
+        return function(chosen={**given, "n_points": n_points, "among": among}, **values)
 
     options = [
         click.option(
@@ -90,6 +92,9 @@ def _selection_options(function):
             "--points", "n_points", type=click.IntRange(min=2), default=10, show_default=True, help="Of a traversal."
         ),
         click.option("--kmeans", "n_clusters", type=click.IntRange(min=1), metavar="K", help="K clusters' centres."),
+        click.option(
+            "--among", metavar="ROWS|FILE", help="Of --traversal and --kmeans: only these particles, as --particles."
+        ),
         click.option("--states", is_flag=True, help="The states that 'analyze' found."),
     ]
     for option in reversed(options):
@@ -157,6 +162,8 @@ def volumes(run: Path, chosen: dict, output: Path, atoms: str, from_images: bool
     from cryosphere.export.image_maps import export_image_maps
     from cryosphere.export.volumes import export_volumes
 
+    if from_images and chosen["among"] is not None:
+        raise click.UsageError("--among is not for --from-images; --particles makes one map of some particles.")
     loaded = _load(run, quiet)
     density = "atoms" if atoms == "all" else "residues"
     export, what = (export_image_maps, _weigh) if from_images else (export_volumes, _select)
@@ -178,6 +185,9 @@ def volumes(run: Path, chosen: dict, output: Path, atoms: str, from_images: bool
     help="Particles inside a polygon: a file with x,y of a corner per line.",
 )
 @click.option("--axes", metavar="X,Y", default="pc1,pc2", show_default=True, help="What the polygon is drawn in.")
+@click.option(
+    "--particles", "rows", metavar="ROWS|FILE", help="Input rows from 0 (0,5,10-12), or a file with one per line."
+)
 @click.option(
     "--share", type=float, metavar="F", help="This share of those that are left: those with the largest --by."
 )
@@ -202,7 +212,9 @@ def volumes(run: Path, chosen: dict, output: Path, atoms: str, from_images: bool
 @_OVERWRITE
 @_QUIET
 @click.pass_obj
-def particles(run: Path, output: Path, states: str | None, as_json: bool, quiet: bool, **values) -> None:
+def particles(
+    run: Path, output: Path, states: str | None, rows: str | None, as_json: bool, quiet: bool, **values
+) -> None:
     """Chosen particles as the .star or .cs file they came in, every column and byte of a row kept.
 
     Several ways of choosing must all hold. Columns are those of RUN (z1, std(z1), pc1, log_evidence, angle(s2),
@@ -219,9 +231,11 @@ def particles(run: Path, output: Path, states: str | None, as_json: bool, quiet:
 
     from cryosphere.export.particle_selection import parse_states
     from cryosphere.export.particles import export_particles
+    from cryosphere.export.selection import parse_particles
 
-    numbers = () if states is None else parse_states(states)
-    summary = export_particles(_load(run, quiet), output, states=numbers, **values)
+    values["states"] = () if states is None else parse_states(states)
+    values["particles"] = None if rows is None else parse_particles(rows)
+    summary = export_particles(_load(run, quiet), output, **values)
     if as_json:
         click.echo(json.dumps(summary.as_dict(), indent=2, ensure_ascii=False))
         return
@@ -335,9 +349,10 @@ def _select(run, chosen: dict):
         return selection.select_path(run, chosen["path"])
     if "states" in chosen:
         return selection.select_states(run)
+    among = None if chosen["among"] is None else selection.parse_particles(chosen["among"], "--among")
     if "traversal" in chosen:
-        return selection.select_traversal(run, chosen["traversal"], chosen["n_points"])
-    return selection.select_kmeans(run, chosen["kmeans"])
+        return selection.select_traversal(run, chosen["traversal"], chosen["n_points"], among)
+    return selection.select_kmeans(run, chosen["kmeans"], among)
 
 
 def _weigh(run, chosen: dict):

@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int
 from numpy.lib.format import open_memmap
-from tqdm import tqdm
 
 from cryosphere.errors import InputError
 from cryosphere.export.selection import particle_rows
 from cryosphere.inference.nearest import nearest_conformations
 from cryosphere.io.atomic import atomic_output
+from cryosphere.progress import Bar
 from cryosphere.runs.run import Run
 
 
@@ -62,7 +62,7 @@ def export_coordinates(
         else:
             batches = run.expected_coordinates(rows)
         written = 0
-        with tqdm(total=len(rows), desc="coordinates", unit="particle", disable=not show_progress) as bar:
+        with Bar(total=len(rows), desc="coordinates", unit="particle", disable=not show_progress) as bar:
             for batch, positions in batches:
                 array[written : written + len(batch)] = positions
                 written += len(batch)

@@ -10,7 +10,6 @@ from typing import Literal
 import numpy as np
 import torch
 from jaxtyping import Float
-from tqdm import tqdm
 
 from cryosphere.errors import InputError
 from cryosphere.export.selection import Selection
@@ -18,6 +17,7 @@ from cryosphere.io.atomic import check_output
 from cryosphere.io.structures import write_models
 from cryosphere.io.trajectories import WRITTEN_SUFFIXES, write_trajectory
 from cryosphere.physics.rotations import quat_to_rotmat
+from cryosphere.progress import Bar
 from cryosphere.runs.run import Run
 from cryosphere.structure.seams import SeamCloser, Seams
 
@@ -157,4 +157,4 @@ def with_progress(
     frames: Iterator[Float[np.ndarray, "site 3"]], total: int, show_progress: bool
 ) -> Iterator[Float[np.ndarray, "site 3"]]:
     """The same models, counted by a bar on stderr."""
-    yield from tqdm(frames, total=total, desc="ensemble", unit="model", disable=not show_progress)
+    yield from Bar(frames, total=total, desc="ensemble", unit="model", disable=not show_progress)

@@ -1,4 +1,4 @@
-"""Which particles of a run to take: by condition, state, polygon, certainty, share of the population; and, or, not."""
+"""Which particles of a run to take: by condition, state, polygon, row, certainty, share; and, or, not."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from jaxtyping import Bool, Int
 
 from cryosphere.analysis.columns import known_columns, read_columns, state_probabilities
 from cryosphere.errors import InputError
+from cryosphere.export.selection import particle_rows
 from cryosphere.io.polygons import inside_polygon, read_polygon
 from cryosphere.particles.columns import SourceColumns, source_columns
 from cryosphere.particles.expressions import Condition, Quantity
@@ -139,6 +140,7 @@ def choose_rows(
     min_probability: float | None = None,
     polygon: Path | str | None = None,
     axes: str = "pc1,pc2",
+    particles: Int[np.ndarray, " row"] | None = None,
     share: float | None = None,
     by: str | None = None,
     invert: bool = False,
@@ -163,6 +165,8 @@ def choose_rows(
         File of a polygon (:func:`~cryosphere.io.polygons.read_polygon`) that the particle lies in.
     axes : str
         The two quantities, with a comma between them, that the polygon is drawn in.
+    particles : int array, optional
+        Rows (from 0) of the input file, in any order.
     share : float, optional
         Share (above 0 to 1) of the particles that fulfil everything else: those with the largest ``by``.
     by : str, optional
@@ -197,6 +201,11 @@ def choose_rows(
         corners = read_polygon(Path(polygon))
         chosen &= inside_polygon(_points(columns, axes), corners)
         ways.append(f"--polygon {polygon}")
+    if particles is not None:
+        given = np.zeros_like(chosen)
+        given[particle_rows(run, particles)] = True
+        chosen &= given
+        ways.append("--particles")
     if share is not None or by is not None:
         chosen = _largest_share(columns, chosen, share, by)
         ways.append(f"--share {share:g} --by {by!r}")

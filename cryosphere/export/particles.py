@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from cryosphere.analysis.states import binomial_interval
 from cryosphere.errors import InputError
 from cryosphere.export.particle_selection import ParticleSelection, RunColumns, choose_rows
 from cryosphere.io.cryosparc_rows import write_subset_cs
@@ -35,6 +37,8 @@ class ParticleSummary:
         Particles chosen, in the run, and in the input file.
     means : dict of str to (float, float)
         Mean of a column over the chosen particles, and over all of the run; without missing values.
+    spreads : dict of str to (float, float)
+        Standard deviations of these.
     states : dict of int to (int, int)
         Chosen particles and all of every state; empty where there are no states.
     notes : tuple of str
@@ -46,15 +50,26 @@ class ParticleSummary:
     n_particles: int
     n_input_rows: int
     means: dict[str, tuple[float, float]]
+    spreads: dict[str, tuple[float, float]]
     states: dict[int, tuple[int, int]]
     notes: tuple[str, ...]
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """68 % interval of the share of such particles, by the number that there are in the run."""
+        return binomial_interval(self.n_chosen, self.n_particles)
+
+    @property
+    def shown(self) -> list[str]:
+        """Columns that tell people most."""
+        return [name for name in self.means if not name.startswith(_LESS_TELLING)]
 
     def lines(self) -> list[str]:
         """The summary for people."""
         share = 100 * self.n_chosen / self.n_particles
         of_file = "" if self.n_input_rows == self.n_particles else f" (the file has {self.n_input_rows:,})"
         lines = [f"{self.n_chosen:,} of {self.n_particles:,} particles of the run{of_file}, {share:.1f} %"]
-        shown = {name: means for name, means in self.means.items() if not name.startswith(_LESS_TELLING)}
+        shown = {name: self.means[name] for name in self.shown}
         width = max(map(len, [*shown, "mean of"]))
         lines.append(f"{'mean of':<{width}} {'chosen':>10} {'all':>10}")
         lines += [f"{name:<{width}} {ours:>10.4g} {theirs:>10.4g}" for name, (ours, theirs) in shown.items()]
@@ -70,7 +85,9 @@ class ParticleSummary:
             "n_particles": self.n_particles,
             "n_input_rows": self.n_input_rows,
             "share": self.n_chosen / self.n_particles,
+            "share_interval": list(self.interval),
             "means": {name: {"chosen": ours, "all": theirs} for name, (ours, theirs) in self.means.items()},
+            "spreads": {name: {"chosen": ours, "all": theirs} for name, (ours, theirs) in self.spreads.items()},
             "states": {str(state): {"chosen": ours, "all": theirs} for state, (ours, theirs) in self.states.items()},
             "notes": list(self.notes),
         }
@@ -124,7 +141,7 @@ def export_particles(
     else:
         write_subset(source, selection.rows, path, extra, overwrite=overwrite)
         files = [path]
-    return _summary(columns, selection, tuple(files))
+    return summarise(columns, selection, tuple(files))
 
 
 def _check_suffix(path: Path, source: Path) -> None:
@@ -179,7 +196,8 @@ def _cs_field(name: str) -> str:
     return "cryosphere/" + "_".join(_words(name))
 
 
-def _summary(columns: RunColumns, selection: ParticleSelection, files: tuple[Path, ...]) -> ParticleSummary:
+def summarise(columns: RunColumns, selection: ParticleSelection, files: tuple[Path, ...] = ()) -> ParticleSummary:
+    """Sum up chosen particles: their share, states, and means of latents and motions beside those of all."""
     shown = [name for name in columns.known if _LATENT_OR_MOTION.fullmatch(name)]
     values = columns.read([*shown, *(["state"] if "state" in columns.known else [])], "summary")
     chosen = selection.chosen
@@ -194,13 +212,15 @@ def _summary(columns: RunColumns, selection: ParticleSelection, files: tuple[Pat
         n_chosen=int(chosen.sum()),
         n_particles=len(chosen),
         n_input_rows=columns.run.table.n_input_rows,
-        means={name: (_mean(values[name][chosen]), _mean(values[name])) for name in shown},
+        means={name: (_moment(np.mean, values[name][chosen]), _moment(np.mean, values[name])) for name in shown},
+        spreads={name: (_moment(np.std, values[name][chosen]), _moment(np.std, values[name])) for name in shown},
         states=states,
         notes=selection.notes,
     )
 
 
-def _mean(values: np.ndarray) -> float:
+def _moment(moment: Callable[[np.ndarray], np.floating], values: np.ndarray) -> float:
+    """Of the finite values; NaN where there are none."""
     values = values.astype(np.float64)
     values = values[np.isfinite(values)]
-    return float(values.mean()) if len(values) else float("nan")
+    return float(moment(values)) if len(values) else float("nan")

@@ -80,18 +80,36 @@ def select_latents(run: Run, latents: Sequence[Sequence[float]]) -> Selection:
     return Selection(np.array(latents, dtype=np.float64).reshape(-1, run.latent_dim), names)
 
 
-def select_traversal(run: Run, component: int, n_points: int = 10) -> Selection:
-    """Real particles nearest to evenly spaced points along a principal component (from 1), as ``analyze`` has them."""
-    means = run.posterior.mean.astype(np.float64)
+def select_traversal(
+    run: Run, component: int, n_points: int = 10, among: Int[np.ndarray, " n"] | None = None
+) -> Selection:
+    """Real particles nearest to evenly spaced points along a principal component (from 1), as ``analyze`` has them.
+
+    ``among``: input rows (from 0) of the particles that alone count, for the component too; by default all do.
+    """
+    rows = _rows_among(run, among)
+    means = run.posterior.mean[rows].astype(np.float64)
     components = latent_space.principal_components(means)
     conformers = latent_space.traverse(means, components, component - 1, n_points)
-    return _from_conformers(run, conformers, f"PC{component} point")
+    return _from_conformers(run, conformers, f"PC{component} point", rows)
 
 
-def select_kmeans(run: Run, n_clusters: int) -> Selection:
-    """The particle nearest to each k-means centre, in order along PC1, with populations."""
-    conformers = latent_space.kmeans(run.posterior.mean.astype(np.float64), n_clusters)
-    return _from_conformers(run, conformers, "cluster")
+def select_kmeans(run: Run, n_clusters: int, among: Int[np.ndarray, " n"] | None = None) -> Selection:
+    """The particle nearest to each k-means centre, in order along PC1, with populations (shares of all particles).
+
+    ``among``: input rows (from 0) of the particles that alone count; by default all do. One cluster's centre is their
+    mean.
+    """
+    rows = _rows_among(run, among)
+    conformers = latent_space.kmeans(run.posterior.mean[rows].astype(np.float64), n_clusters)
+    return _from_conformers(run, conformers, "cluster", rows)
+
+
+def _rows_among(run: Run, among: Int[np.ndarray, " n"] | None) -> Int[np.ndarray, " row"]:
+    """Rows of the posterior, ascending, of given input rows; all without."""
+    if among is None:
+        return np.arange(len(run.posterior.index))
+    return np.unique(run.posterior_rows(_checked_rows(run, among, "--among")))
 
 
 def select_path(run: Run, path: Path) -> Selection:
@@ -116,13 +134,17 @@ def select_states(run: Run) -> Selection:
     return Selection(latent, names, None, table["population"].to_numpy(), (high - low) / 2, membership)
 
 
-def _from_conformers(run: Run, conformers: Conformers, word: str) -> Selection:
-    particles = run.posterior.index[conformers.rows]
+def _from_conformers(run: Run, conformers: Conformers, word: str, rows: Int[np.ndarray, " row"]) -> Selection:
+    """Of conformers found among some rows of the posterior."""
+    particles = run.posterior.index[rows[conformers.rows]]
     names = tuple(f"{word} {i}: particle {particle}" for i, particle in enumerate(particles, start=1))
-    return Selection(conformers.latent, names, particles, conformers.populations, membership=conformers.membership)
+    membership = np.full(len(run.posterior.index), -1)
+    membership[rows] = conformers.membership
+    populations = conformers.populations * (len(rows) / len(membership))
+    return Selection(conformers.latent, names, particles, populations, membership=membership)
 
 
-def parse_particles(text: str) -> Int[np.ndarray, " n"]:
+def parse_particles(text: str, option: str = "--particles") -> Int[np.ndarray, " n"]:
     """Input rows from ``0,5,10-12``, or from a file with one row per line (or an integer ``.npy`` array).
 
     Raises
@@ -136,9 +158,9 @@ def parse_particles(text: str) -> Int[np.ndarray, " n"]:
             first, _, last = part.partition("-")
             rows += range(int(first), int(last or first) + 1)
         if not rows:
-            raise InputError(f"--particles {text}: no rows in it; write ranges from low to high, such as 0,5,10-12.")
+            raise InputError(f"{option} {text}: no rows in it; write ranges from low to high, such as 0,5,10-12.")
         return np.array(rows)
-    return read_rows(Path(text), "--particles takes rows such as 0,5,10-12 or a file with one per line")
+    return read_rows(Path(text), f"{option} takes rows such as 0,5,10-12 or a file with one per line")
 
 
 def parse_latent(text: str) -> list[float]:

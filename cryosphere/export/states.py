@@ -8,14 +8,15 @@ from typing import Literal
 
 import numpy as np
 from jaxtyping import Int
-from tqdm import tqdm
 
 from cryosphere.export.ensemble import AllAtoms, moved_positions, seam_lines
 from cryosphere.export.selection import Selection
 from cryosphere.export.volumes import density_maps, map_origin, write_index
 from cryosphere.io.folders import atomic_folder
 from cryosphere.io.mrc import write_volume
+from cryosphere.io.row_files import write_rows
 from cryosphere.io.structures import write_models
+from cryosphere.progress import Bar
 from cryosphere.runs.run import Run
 from cryosphere.structure.seams import Seams
 
@@ -81,7 +82,7 @@ def export_states(
     names = [f"state_{number:0{width}d}" for number in range(1, count + 1)]
     members = [run.posterior.index[membership == number] for number in range(count)]
     with atomic_folder(folder, marker=INDEX, overwrite=overwrite) as temporary:
-        bar = tqdm(names, desc="states", unit="state", disable=not show_progress)
+        bar = Bar(names, desc="states", unit="state", disable=not show_progress)
         for number, (name, positions, volume) in enumerate(zip(bar, frames, volumes, strict=True)):
             own = temporary / name
             own.mkdir()
@@ -96,7 +97,7 @@ def export_states(
                 population_stds=None if selection.population_stds is None else selection.population_stds[one],
             )
             write_volume(own / MAP, volume, run.table.pixel_size, map_origin(run))
-            _write_members(own / PARTICLES, run, members[number])
+            write_rows(own / PARTICLES, members[number], run.table.source.name)
         write_index(temporary / INDEX, names, selection)
     seams = () if atoms is None else tuple(atoms.seams)
     return StateFolders(tuple(folder / name for name in names), tuple(map(len, members)), seams)
@@ -111,9 +112,3 @@ def nearest_conformation(run: Run, selection: Selection) -> Int[np.ndarray, " pa
         step = means[start : start + size, None] - selection.latent
         nearest[start : start + size] = np.square(step).sum(-1).argmin(1)
     return nearest
-
-
-def _write_members(path: Path, run: Run, rows: Int[np.ndarray, " particle"]) -> None:
-    """Input rows, one per line, as ``--particles`` and ``--index-file`` read them."""
-    lines = [f"# rows (from 0) of {run.table.source.name}", *map(str, rows.tolist())]
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")

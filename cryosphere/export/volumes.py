@@ -10,7 +10,6 @@ from typing import Literal
 import numpy as np
 import torch
 from jaxtyping import Float
-from tqdm import tqdm
 
 from cryosphere.errors import InputError
 from cryosphere.export.ensemble import AllAtoms
@@ -19,6 +18,7 @@ from cryosphere.io.folders import atomic_folder
 from cryosphere.io.mrc import write_volume
 from cryosphere.physics import gaussians
 from cryosphere.physics.atoms import atom_volume, group_scatterers
+from cryosphere.progress import Bar
 from cryosphere.runs.run import Run
 
 INDEX = "index.csv"
@@ -71,7 +71,7 @@ def export_volumes(
     names = [f"volume_{number:0{width}d}.mrc" for number in range(1, selection.n_conformations + 1)]
     origin = map_origin(run)
     with atomic_folder(folder, marker=INDEX, overwrite=overwrite) as temporary:
-        bar = tqdm(volumes, total=len(names), desc="volumes", unit="map", disable=not show_progress)
+        bar = Bar(volumes, total=len(names), desc="volumes", unit="map", disable=not show_progress)
         for name, volume in zip(names, bar, strict=True):
             write_volume(temporary / name, volume, run.table.pixel_size, origin)
         write_index(temporary / INDEX, names, selection)

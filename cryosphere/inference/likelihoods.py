@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from tqdm import tqdm
 
 from cryosphere import distributed
 from cryosphere.model.losses import ContrastPrior, log_likelihood_ratio
@@ -17,6 +16,7 @@ from cryosphere.model.renderer import Level, PreparedImages
 from cryosphere.model.vae import CryoSphere
 from cryosphere.particles.dataset import ParticleImages
 from cryosphere.particles.loading import read_ahead
+from cryosphere.progress import Bar
 from cryosphere.records import ParticleBatch
 
 # Images and pixel values of a batch, at most: many, as the transforms of conformations are gone through for each.
@@ -28,7 +28,7 @@ def prepared_batches(
     images: ParticleImages,
     rows: Int[np.ndarray, " image"],
     level: Level,
-    bar: tqdm | None = None,
+    bar: Bar | None = None,
 ) -> Iterator[tuple[slice, ParticleBatch, PreparedImages, ContrastPrior | None]]:
     """Some images, batch by batch: their places in ``rows``, they themselves, ready to be compared, and contrasts.
 
@@ -50,7 +50,7 @@ def log_likelihoods(
     rows: Int[np.ndarray, " image"],
     sites: Float[Tensor, "conformation residue 3"],
     level: Level,
-    bar: tqdm | None = None,
+    bar: Bar | None = None,
 ) -> Float[Tensor, "image conformation"]:
     """Log-likelihood ratio to pure noise (nats) of every image at every conformation, on the CPU.
 
@@ -66,7 +66,7 @@ def log_likelihoods(
         Å.
     level : Level
         Resolution to compare at.
-    bar : tqdm, optional
+    bar : Bar, optional
         Told of every image, once for each time.
     """
     own = rows[distributed.share(len(rows))]

@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from tqdm import tqdm
 
 from cryosphere import distributed
 from cryosphere.config import ParticlesConfig
@@ -22,6 +21,7 @@ from cryosphere.particles.dataset import ParticleImages
 from cryosphere.physics.fourier import fourier_to_image
 from cryosphere.physics.rotations import rotmat_to_rotvec, rotvec_to_rotmat
 from cryosphere.physics.slices import SliceTable
+from cryosphere.progress import Bar
 
 # Latents among which an image's conformation is chosen.
 _NODES = {1: 32, 2: 128}
@@ -101,7 +101,7 @@ def refine_poses(
     level = model.renderer.level(band, len(sites))
     table = model.renderer.table(sites, level)
     everyone = np.arange(images.table.n_particles)[distributed.share(images.table.n_particles)]
-    with tqdm(total=len(everyone) * _STEPS, desc="poses", unit="image", disable=not progress, leave=False) as bar:
+    with Bar(total=len(everyone) * _STEPS, desc="poses", unit="image", disable=not progress, leave=False) as bar:
         for _ in range(_STEPS):
             for part, _, prepared, contrast in prepared_batches(model, images, everyone, level, bar):
                 rows = everyone[part]

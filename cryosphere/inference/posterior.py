@@ -9,7 +9,6 @@ import torch
 from jaxtyping import Float, Int
 from scipy.special import logsumexp
 from torch import Tensor
-from tqdm import tqdm
 
 from cryosphere import distributed
 from cryosphere.config import InferenceConfig
@@ -21,6 +20,7 @@ from cryosphere.model.mixture import Candidates, EncodedImages, compare
 from cryosphere.model.vae import CryoSphere
 from cryosphere.particles.dataset import ParticleImages
 from cryosphere.particles.selection import training_rows
+from cryosphere.progress import Bar
 from cryosphere.records import Posterior
 from cryosphere.runs.grid import MOST_GRID_DIMENSIONS, PosteriorGrid
 from cryosphere.runs.run import Run
@@ -105,7 +105,7 @@ def _encode(
     rows, latent_dim = rows[distributed.share(len(rows))], model.latent_dim
     means, stds = [torch.zeros(0, latent_dim)], [torch.zeros(0, latent_dim)]
     starts = range(0, len(rows), _BATCH)
-    for start in tqdm(starts, desc="encode", unit="batch", disable=not progress, leave=False):
+    for start in Bar(starts, desc="encode", unit="batch", disable=not progress, leave=False):
         mean, log_std = model.encoder(images.batch(rows[start : start + _BATCH]).to(model.device))
         means.append(mean.cpu())
         stds.append(log_std.exp().cpu())
@@ -131,7 +131,7 @@ def _of_shared_nodes(
     parts = chunks(model, len(sites), level)
     has_poses = model.config.particles.refine_poses
     n_visits = len(rows) * len(parts) * (2 if has_poses else 1)
-    with tqdm(total=n_visits, desc="posterior", unit="image", disable=not progress) as bar:
+    with Bar(total=n_visits, desc="posterior", unit="image", disable=not progress) as bar:
         likelihood = log_likelihoods(model, images, rows, sites, level, bar)
         if has_poses:
             likelihood += _pose_gain(model, images, sites, likelihood.argmax(1), level, bar)
@@ -184,7 +184,7 @@ def _of_own_samples(model: CryoSphere, images: ParticleImages, count: int, seed:
     starts = range(0, len(rows), _BATCH)[distributed.share(math.ceil(len(rows) / _BATCH))]
     shapes = ((latent_dim,), (latent_dim, latent_dim), (), ())
     parts: list[tuple[Tensor, ...]] = [tuple(torch.zeros(0, *shape, dtype=torch.float64) for shape in shapes)]
-    with tqdm(total=len(starts) * _BATCH, desc="posterior", unit="image", disable=not progress) as bar:
+    with Bar(total=len(starts) * _BATCH, desc="posterior", unit="image", disable=not progress) as bar:
         for start in starts:
             generator = torch.Generator().manual_seed(seed + start)
             for _, batch, prepared, contrast in prepared_batches(

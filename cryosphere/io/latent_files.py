@@ -39,6 +39,13 @@ def read_latents(path: Path, latent_dim: int) -> Float[np.ndarray, "conformation
     return latents
 
 
+def write_latents(path: Path, latents: Float[np.ndarray, "conformation latent"]) -> None:
+    """Write latents in order as a table with the columns ``z1``, ``z2`` …; reading it gives the same numbers."""
+    lines = [",".join(f"z{number}" for number in range(1, latents.shape[1] + 1))]
+    lines += [",".join(map(repr, row)) for row in latents.astype(np.float64).tolist()]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
 def _of_array(path: Path, latent_dim: int) -> Float[np.ndarray, "conformation latent"]:
     try:
         latents = np.load(path, allow_pickle=False)

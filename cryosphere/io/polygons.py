@@ -51,6 +51,12 @@ def read_polygon(path: Path) -> Float[np.ndarray, "vertex 2"]:
     return np.array(corners)
 
 
+def write_polygon(path: Path, polygon: Float[np.ndarray, "vertex 2"], axes: str) -> None:
+    """Write the corners of a polygon drawn in ``axes``; reading it gives the same numbers."""
+    lines = [f"# in {axes}", *(",".join(map(repr, corner)) for corner in polygon.astype(np.float64).tolist())]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
 def _corner(text: str) -> tuple[float, float] | None:
     """Two finite numbers, or None."""
     try:

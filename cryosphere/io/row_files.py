@@ -46,6 +46,12 @@ def read_numbered_rows(path: Path, remedy: str) -> tuple[Int[np.ndarray, " n"], 
     return rows, places
 
 
+def write_rows(path: Path, rows: Int[np.ndarray, " n"], source: str) -> None:
+    """Write rows (from 0) of the particle file named ``source`` as text, one per line."""
+    lines = [f"# rows (from 0) of {source}", *map(str, rows.tolist())]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
 def _rows_of_array(path: Path) -> Int[np.ndarray, " n"]:
     try:
         rows = np.load(path, allow_pickle=False)

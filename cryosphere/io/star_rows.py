@@ -13,6 +13,7 @@ from cryosphere.errors import InputError
 from cryosphere.io.atomic import atomic_output
 from cryosphere.io.star import particle_block
 from cryosphere.io.star_blocks import COMMENT, StarBlock, row_offsets, scan_blocks
+from cryosphere.progress import Bar
 
 
 def write_subset(
@@ -68,7 +69,7 @@ def write_subset(
             output.write(f"_{name} #{number} ".encode() + newline)
         output.write(text[block.header_end : block.rows_start])
         last = len(rows) - 1
-        for index, row in enumerate(rows.tolist()):
+        for index, row in enumerate(Bar(rows.tolist(), desc="particles", unit="row", disable=True)):
             line = text[bounds[row] : bounds[row + 1]]
             if names:
                 line = _with_cells(line, [column[index] for column in cells])

@@ -15,6 +15,7 @@ from jaxtyping import Float, Int
 from cryosphere.errors import InputError
 from cryosphere.io.atomic import atomic_output
 from cryosphere.io.star_blocks import StarBlock, parse_error, plain_text, read_lines, scan_blocks
+from cryosphere.progress import Bar
 
 # Columns that stay text even where every cell looks like a number.
 TEXT_COLUMNS = (
@@ -92,7 +93,7 @@ def read_block(path: Path, block: StarBlock, columns: Collection[str] | None = N
     pieces: dict[str, list] = {name: [] for name in kept}
     row = 0
     try:
-        with open(path, "rb") as file:
+        with open(path, "rb") as file, Bar(total=block.n_rows, desc=f"read {path.name}", disable=True) as bar:
             for lines in read_lines(file, block, _CHUNK_BYTES):
                 text = plain_text(lines)
                 if not text or text.isspace():
@@ -100,6 +101,7 @@ def read_block(path: Path, block: StarBlock, columns: Collection[str] | None = N
                 frame = _parse_rows(text, block)
                 _check_complete(path, block, frame, row)
                 row += len(frame)
+                bar.update(len(frame))
                 for name in kept:
                     pieces[name].append(frame[name])
     except (ValueError, OverflowError) as error:

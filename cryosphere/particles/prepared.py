@@ -24,7 +24,6 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from tqdm import tqdm
 
 from cryosphere.config import ParticlesConfig
 from cryosphere.errors import InputError
@@ -33,6 +32,7 @@ from cryosphere.io.mrc import HEADER_BYTES, read_images, write_stack
 from cryosphere.particles.dataset import ParticleImages
 from cryosphere.particles.sources import ImageSource, OriginalImages, contents_digest, nearest_pixels, roll
 from cryosphere.physics.noise import pixel_variance
+from cryosphere.progress import Bar
 from cryosphere.records import ParticleTable
 
 STACK, DESCRIPTION = "particles.mrcs", "prepared.json"
@@ -254,7 +254,7 @@ def _write(order: StackOrder, images: ParticleImages, folder: Path, show_progres
     first = order.images[0]
     with (
         atomic_folder(folder, marker=DESCRIPTION, overwrite=True) as temporary,
-        tqdm(total=len(first), desc="prepare", unit="image", disable=not show_progress) as bar,
+        Bar(total=len(first), desc="prepare", unit="image", disable=not show_progress) as bar,
     ):
         write_stack(
             temporary / STACK,
@@ -267,7 +267,7 @@ def _write(order: StackOrder, images: ParticleImages, folder: Path, show_progres
 
 
 def _prepared_batches(
-    order: StackOrder, images: ParticleImages, scale: Float[Tensor, " group"], bar: tqdm
+    order: StackOrder, images: ParticleImages, scale: Float[Tensor, " group"], bar: Bar
 ) -> Iterator[Float[np.ndarray, "batch y x"]]:
     table, rows = order.table, order.images[0]
     size = max(1, _CHUNK_VALUES // table.box_size**2)

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
-from tqdm import tqdm
 
 from cryosphere.errors import InputError, RunError
 from cryosphere.particles.loading import read_ahead
@@ -23,6 +22,7 @@ from cryosphere.physics.shell_correlation import (
     weigh_shells,
     wiener_weights,
 )
+from cryosphere.progress import Bar
 from cryosphere.runs.run import Run
 from cryosphere.training.memory import free_ram
 
@@ -122,7 +122,7 @@ def backproject_states(
     _check_stacks(run, weights)
     at_once = _states_at_once(run)
     n_visits = sum((weights[start : start + at_once] > 0).any(0).sum() for start in range(0, len(weights), at_once))
-    with tqdm(total=int(n_visits), desc="backproject", unit="image", disable=not show_progress) as bar:
+    with Bar(total=int(n_visits), desc="backproject", unit="image", disable=not show_progress) as bar:
         for start in range(0, len(weights), at_once):
             part = weights[start : start + at_once]
             sums = _insert_images(run, part, is_second, bar)
@@ -200,7 +200,7 @@ def _states_at_once(run: Run) -> int:
     return max(1, int(_USABLE * free / needed))
 
 
-def _insert_images(run: Run, weights: np.ndarray, is_second: Bool[np.ndarray, " row"], bar: tqdm) -> Backprojection:
+def _insert_images(run: Run, weights: np.ndarray, is_second: Bool[np.ndarray, " row"], bar: Bar) -> Backprojection:
     """Sums of the states' halves: tables 2 s and 2 s + 1 are those of state s."""
     sums = Backprojection(2 * len(weights), run.table.box_size, run.table.pixel_size)
     rows = np.flatnonzero((weights > 0).any(0))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -212,6 +212,25 @@ class Session:
         """Forget a selection."""
         del self.selections[name]
         self.choose_selection(next(reversed(self.selections), None) if name == self.current else self.current)
+
+    def rename_selection(self, name: str, new_name: str) -> None:
+        """Give a selection another name, in the same place of the list.
+
+        Raises
+        ------
+        InputError
+            The name is empty, or in use.
+        """
+        new_name = new_name.strip()
+        if not new_name:
+            raise InputError("A selection has a name; write one.")
+        if new_name != name and new_name in self.selections:
+            raise InputError(f"There is a selection {new_name!r} already; choose another name.")
+        renamed = replace(self.selections[name], name=new_name)
+        self.selections = {
+            kept.name: kept for kept in (renamed if key == name else old for key, old in self.selections.items())
+        }
+        self.choose_selection(new_name if name == self.current else self.current)
 
     def new_name(self) -> str:
         """A name for a selection that is not in use."""

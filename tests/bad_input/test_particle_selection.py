@@ -64,6 +64,8 @@ INJECTIONS = [
         (["--polygon", "far.csv", "--axes", "pc1,pc2,z1"], "expected two columns"),
         (["--polygon", "far.csv", "--axes", "pc1,rlnMicrographName"], "--axes 'rlnMicrographName': `rlnMicro"),
         (["--polygon", "far.csv", "--axes", "pc1,pc9"], "'pc9'"),
+        (["--particles", "3,60"], "--particles: particle row 60 does not exist; particles.star has 60 particles"),
+        (["--particles", "rows.txt"], "rows.txt: no such file; --particles takes rows such as 0,5,10-12"),
         (["--share", "0.2"], "--share and --by go together"),
         (["--by", "z1"], "--share and --by go together"),
         (["--share", "0", "--by", "z1"], "--share is 0, expected a fraction"),

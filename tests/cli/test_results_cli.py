@@ -228,6 +228,27 @@ def test_particles_as_a_file_with_a_summary(tmp_path):
     assert (_exported(tmp_path / "q.star", run, moved) == np.flatnonzero(chosen)).all()
 
 
+def test_particles_given_by_row(tmp_path):
+    run = make_run(tmp_path / "run", n_particles=N, shared=True)
+    run.table.source.write_text(star_text(N))
+    run = attach(run, run.table.source)
+    (tmp_path / "rows.txt").write_text("# mine\n7\n3\n30\n")
+    for given in (tmp_path / "rows.txt", "3,7,30"):
+        arguments = ("--particles", given, "-o", tmp_path / "o.star", "--overwrite", "--quiet")
+        assert _call("export", run.folder, "particles", *arguments).exit_code == 0
+        assert _exported(tmp_path / "o.star", run).tolist() == [3, 7, 30]
+
+
+def test_conformations_among_some_particles(run, tmp_path):
+    out = tmp_path / "maps"
+    arguments = ("--kmeans", "2", "--among", "4-9", "-o", out, "--quiet")
+    assert _call("export", run.folder, "volumes", *arguments).exit_code == 0
+    rows = [line.split(",")[2] for line in (out / "index.csv").read_text().splitlines()[1:]]
+    assert len(rows) == 2 and {*map(int, rows)} <= set(range(4, 10))
+    for wrong in (("--states", "--among", "4-9"), ("--kmeans", "2", "--among", "4-9", "--from-images")):
+        assert _call("export", run.folder, "volumes", *wrong, "-o", tmp_path / "x").exit_code == 2
+
+
 def _exported(path, run, source=None):
     """Rows of the input file that a file of particles has."""
     lines = [line for line in (source or run.table.source).read_text().splitlines() if "@" in line]

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 import starfile
 from matplotlib.path import Path as MatplotlibPath
+from scipy.stats import binomtest, norm
 
 from cryosphere.errors import InputError
 from cryosphere.export import particle_selection
@@ -181,6 +182,36 @@ def test_particles_inside_a_polygon(run, tmp_path):
     assert len(both.rows) > 0
 
 
+def test_given_rows_and_whatever_else_is_asked_for(run, tmp_path):
+    rows = np.array([50, 3, 3, 17, 8, 40])
+    assert select_rows(run, particles=rows).rows.tolist() == [3, 8, 17, 40, 50]
+    middle = np.median(run.posterior.mean[rows, 0])
+    positive = np.flatnonzero(run.posterior.mean[:, 0] > middle)
+    both = select_rows(run, particles=rows, select=f"z1 > {middle:.9g}").rows
+    assert both.tolist() == sorted(set(rows.tolist()) & set(positive.tolist())) and 0 < len(both) < 5
+    others = select_rows(run, particles=rows, invert=True).rows
+    assert others.tolist() == [row for row in range(N) if row not in rows]
+    out = tmp_path / "o.star"
+    assert export_particles(run, out, particles=rows).n_chosen == 5
+    assert rows_of(out) == [rows_of(run.table.source)[row] for row in (3, 8, 17, 40, 50)]
+    with pytest.raises(InputError, match=r"--particles: particle row 60 does not exist; particles\.star has 60"):
+        select_rows(run, particles=np.array([1, 60]))
+    none = "--select 'z1 > 1e9' and --particles: none of the 60"
+    with pytest.raises(InputError, match=none):
+        select_rows(run, particles=rows, select="z1 > 1e9")
+
+
+def test_given_rows_are_those_of_the_file_where_the_run_has_only_some(run, tmp_path):
+    source = tmp_path / "whole.star"
+    source.write_text(star_text(130))
+    run = attach(run, source, np.arange(3, 123, 2))
+    chosen = select_rows(run, particles=np.array([5, 3, 121]))
+    assert chosen.rows.tolist() == [3, 5, 121]
+    assert np.flatnonzero(chosen.chosen).tolist() == [0, 1, 59]
+    with pytest.raises(InputError, match=r"particle row 4 of whole.star was not selected for this run"):
+        select_rows(run, particles=np.array([3, 4]))
+
+
 def test_axes_may_have_commas_of_their_own(run, tmp_path, monkeypatch):
     column = 'distance("A:1-5","B:2-9")'
     read = particle_selection.read_columns
@@ -239,6 +270,10 @@ def test_the_summary_says_what_was_chosen(run, tmp_path, analysed):
     assert summary.means["angle(s2)"][0] == pytest.approx(analysed["angle(s2)"][chosen].mean())
     assert summary.means["angle(s2)"][1] == pytest.approx(np.nanmean(analysed["angle(s2)"]))
     assert summary.means["z1"][0] == pytest.approx(run.posterior.mean[chosen, 0].mean(), rel=1e-5)
+    assert summary.spreads["angle(s2)"][0] == pytest.approx(analysed["angle(s2)"][chosen].std())
+    assert summary.spreads["angle(s2)"][1] == pytest.approx(np.nanstd(analysed["angle(s2)"]))
+    wilson = binomtest(int(chosen.sum()), N).proportion_ci(2 * norm.cdf(1) - 1, method="wilson")
+    assert summary.interval == pytest.approx((wilson.low, wilson.high))
     assert summary.states == {k: (int((chosen & (analysed["state"] == k)).sum()), 20) for k in (1, 2, 3)}
     text = "\n".join(summary.lines())
     assert f"{chosen.sum()} of 60 particles of the run, {100 * chosen.mean():.1f} %" in text

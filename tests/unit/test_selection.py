@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from cryosphere.analysis.latent import kmeans, principal_components, traverse
 from cryosphere.errors import InputError
 from cryosphere.export import selection
 from tests.run_factory import make_run
@@ -80,6 +81,25 @@ def test_traversal_counts_components_from_one_and_has_populations(run):
     assert np.all(np.diff(chosen.latent[:, 0]) >= 0)
     with pytest.raises(InputError, match="component 3 does not exist"):
         selection.select_traversal(run, 3)
+
+
+@pytest.mark.parametrize("kind", ["kmeans", "traversal"])
+def test_some_particles_alone_are_as_a_run_of_only_these(run, kind):
+    among = np.array([40, 2, 2, 11, 33, 7, 58, 25, 19, 5])
+    means = run.posterior.mean[np.unique(among)].astype(float)
+    if kind == "kmeans":
+        chosen, alone = selection.select_kmeans(run, 3, among), kmeans(means, 3)
+    else:
+        chosen, alone = selection.select_traversal(run, 1, 3, among), traverse(means, principal_components(means), 0, 3)
+    assert chosen.particles.tolist() == np.unique(among)[alone.rows].tolist()
+    assert (chosen.latent == run.posterior.mean[chosen.particles]).all()
+    assert chosen.populations == pytest.approx(alone.populations * 9 / 60)
+    assert chosen.membership[np.unique(among)].tolist() == alone.membership.tolist()
+    assert (np.delete(chosen.membership, among) == -1).all()
+    centre = selection.select_kmeans(run, 1, among)
+    assert centre.particles[0] == np.unique(among)[np.linalg.norm(means - means.mean(0), axis=1).argmin()]
+    with pytest.raises(InputError, match="--among: particle row 60 does not exist"):
+        selection.select_kmeans(run, 1, np.array([60]))
 
 
 def test_kmeans_conformations_are_particles_with_populations(run):

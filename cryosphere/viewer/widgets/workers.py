@@ -66,7 +66,7 @@ class Latest(QObject):
         """Whether nothing is being computed or waits for it."""
         return not self._running
 
-    def close(self) -> None:
-        """Compute nothing more; what is being computed is waited for and dropped."""
+    def close(self, wait: bool = True) -> None:
+        """Compute nothing more; what is being computed is dropped, and waited for unless ``wait`` is false."""
         self._closed, self._waiting = True, None
-        self._executor.shutdown(wait=True, cancel_futures=True)
+        self._executor.shutdown(wait=wait, cancel_futures=True)
