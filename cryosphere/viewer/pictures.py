@@ -255,7 +255,7 @@ class ParticlePictures:
 
     def _pose_correction(self, row: int) -> tuple[float, float, float]:
         at = self._table_rows[row]
-        turn = float(np.degrees(torch.linalg.norm(self.images.pose_rotvec[at])))
+        turn = float(torch.rad2deg(torch.linalg.norm(self.images.pose_rotvec[at])))
         return turn, *(float(value) for value in self.images.pose_shift[at])
 
     def averages(self, rows: Int[np.ndarray, " n"]) -> ViewAverages:

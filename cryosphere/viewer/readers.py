@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -85,14 +86,74 @@ def open_demo_run() -> list[LayerData]:
     """Open the run that comes with the package; its images are made first where they are not there yet.
 
     Gives the known other end of its motion, hidden, as the layer that napari wants of sample data.
+
+    Raises
+    ------
+    InputError, RunError
+        No window is open, or the cache folder cannot be written to.
     """
-    from cryosphere.viewer.sample import demo_run, known_open_structure
+    from cryosphere.viewer.sample import demo_run, has_images, known_open_structure
     from cryosphere.viewer.window import open_run
 
-    folder = demo_run()
-    open_run(_current_viewer(), folder)
-    structure = known_open_structure()
+    viewer, folder = _current_viewer(), demo_run()
+    structure = known_open_structure(folder)
+    if has_images(folder):
+        open_run(viewer, folder)
+    else:
+        _open_with_images(viewer, folder)
     return [_tube_layer(structure, structure.residue_positions, "adenylate kinase, open (PDB 4AKE)", visible=False)]
+
+
+_being_made: set[Path] = set()
+
+
+class _StoppedError(Exception):
+    """The program ends."""
+
+
+def _open_with_images(viewer, folder: Path) -> None:
+    """Make the demo's images beside the window, then open the run in it if it is still there."""
+    import napari
+    from qtpy.QtWidgets import QApplication
+
+    from cryosphere.viewer.sample import make_images
+    from cryosphere.viewer.widgets.notices import plainly, show_info, show_warning
+    from cryosphere.viewer.widgets.workers import Latest
+    from cryosphere.viewer.window import open_run
+
+    show_info("The demo's particle images are made once, which takes a while; then its run opens.")
+    if folder in _being_made:
+        return
+    stopped = threading.Event()
+
+    def goes_on(what: str, number: int, total: int) -> None:
+        if stopped.is_set():
+            raise _StoppedError
+
+    def make() -> str:
+        try:
+            make_images(folder, goes_on)
+        except (CryosphereError, OSError) as error:
+            return str(error)
+        return ""
+
+    @plainly
+    def show(problem: str) -> None:
+        _being_made.discard(folder)
+        if problem:
+            show_warning(problem)
+        if napari.current_viewer() is viewer:
+            open_run(viewer, folder)
+
+    def finish() -> None:
+        stopped.set()
+        worker.close()
+
+    app = QApplication.instance()
+    worker = Latest(make, show, app)
+    app.aboutToQuit.connect(finish)
+    _being_made.add(folder)
+    worker.request()
 
 
 def read_table(path: Path) -> list[LayerData]:
@@ -161,7 +222,7 @@ class _Images:
             )
         self.shape = (len(image_index), *headers[0].shape[1:])
 
-    def __getitem__(self, index) -> Float[np.ndarray, "..."]:
+    def __getitem__(self, index) -> Float[np.ndarray, ...]:
         first, *rest = index if isinstance(index, tuple) else (index,)
         rows = np.arange(len(self.image_index))[first]
         if rows.size * np.prod(self.shape[1:], dtype=float) * self.dtype.itemsize > _MOST_BYTES:
