@@ -83,7 +83,7 @@ def _current_viewer():
 
 
 def open_demo_run() -> list[LayerData]:
-    """Open the run that comes with the package; its images are made first where they are not there yet.
+    """Open the run that comes with the package; its images are made meanwhile where they are not there yet.
 
     Gives the known other end of its motion, hidden, as the layer that napari wants of sample data.
 
@@ -97,10 +97,9 @@ def open_demo_run() -> list[LayerData]:
 
     viewer, folder = _current_viewer(), demo_run()
     structure = known_open_structure(folder)
-    if has_images(folder):
-        open_run(viewer, folder)
-    else:
-        _open_with_images(viewer, folder)
+    open_run(viewer, folder)
+    if not has_images(folder) and folder not in _being_made:
+        _start_making_images(folder)
     return [_tube_layer(structure, structure.residue_positions, "adenylate kinase, open (PDB 4AKE)", visible=False)]
 
 
@@ -111,19 +110,15 @@ class _StoppedError(Exception):
     """The program ends."""
 
 
-def _open_with_images(viewer, folder: Path) -> None:
-    """Make the demo's images beside the window, then open the run in it if it is still there."""
-    import napari
+def _start_making_images(folder: Path) -> None:
+    """Make the demo's images beside the window, and say so when they are there."""
     from qtpy.QtWidgets import QApplication
 
     from cryosphere.viewer.sample import make_images
-    from cryosphere.viewer.widgets.notices import plainly, show_info, show_warning
+    from cryosphere.viewer.widgets.notices import show_info, show_warning
     from cryosphere.viewer.widgets.workers import Latest
-    from cryosphere.viewer.window import open_run
 
-    show_info("The demo's particle images are made once, which takes a while; then its run opens.")
-    if folder in _being_made:
-        return
+    show_info("The demo's particle images are being made, once; everything else can be looked at meanwhile.")
     stopped = threading.Event()
 
     def goes_on(what: str, number: int, total: int) -> None:
@@ -137,20 +132,19 @@ def _open_with_images(viewer, folder: Path) -> None:
             return str(error)
         return ""
 
-    @plainly
-    def show(problem: str) -> None:
+    def tell_of(problem: str) -> None:
         _being_made.discard(folder)
         if problem:
             show_warning(problem)
-        if napari.current_viewer() is viewer:
-            open_run(viewer, folder)
+        else:
+            show_info("The demo's particle images are there: choose a particle to see its own.")
 
     def finish() -> None:
         stopped.set()
         worker.close()
 
     app = QApplication.instance()
-    worker = Latest(make, show, app)
+    worker = Latest(make, tell_of, app)
     app.aboutToQuit.connect(finish)
     _being_made.add(folder)
     worker.request()
