@@ -12,6 +12,7 @@ import pytest
 
 from cryosphere.analysis.analyze import analyze
 from tests.run_factory import make_run
+from tests.viewer.noiseless import make_noiseless_run
 
 
 @pytest.fixture(scope="session")
@@ -55,6 +56,12 @@ def analysed_folder(tmp_path_factory):
     run = make_run(tmp_path_factory.mktemp("viewer") / "run", n_particles=400, shared=True)
     analyze(run)
     return run.folder
+
+
+@pytest.fixture(scope="session")
+def noiseless_folder(tmp_path_factory):
+    """A run of 40 particles with an analysis and with images without noise."""
+    return make_noiseless_run(tmp_path_factory.mktemp("noiseless") / "run")
 
 
 @pytest.fixture

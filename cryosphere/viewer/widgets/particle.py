@@ -130,9 +130,8 @@ class ParticleWidget(QWidget):
         self.resolution.setAccessibleName("resolution of the low-pass filter")
         self.average = QPushButton("Average selection", self, checkable=True)
         self.average.setToolTip("Average the chosen particles by view, above the average of the model's projections")
-        self.kind.currentTextChanged.connect(self._update)
-        self.resolution.valueChanged.connect(self._update)
-        self.average.toggled.connect(self._update)
+        for changed in (self.kind.currentTextChanged, self.resolution.valueChanged, self.average.toggled):
+            changed.connect(lambda _: self._update())
         label = QLabel("Image", self)
         label.setBuddy(self.kind)
         row = QHBoxLayout()
