@@ -67,9 +67,10 @@ def _plain(reader: Callable[[Path], list[LayerData]]) -> Callable[[str], list[La
 
 
 def _open_run(folder: Path) -> list[LayerData]:
+    viewer = _current_viewer()
     from cryosphere.viewer.window import open_run
 
-    open_run(_current_viewer(), folder)
+    open_run(viewer, folder)
     return NO_LAYER
 
 
@@ -92,10 +93,11 @@ def open_demo_run() -> list[LayerData]:
     InputError, RunError
         No window is open, or the cache folder cannot be written to.
     """
+    viewer = _current_viewer()
     from cryosphere.viewer.sample import demo_run, has_images, known_open_structure
     from cryosphere.viewer.window import open_run
 
-    viewer, folder = _current_viewer(), demo_run()
+    folder = demo_run()
     structure = known_open_structure(folder)
     open_run(viewer, folder)
     if not has_images(folder) and folder not in _being_made:

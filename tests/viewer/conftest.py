@@ -81,6 +81,16 @@ def viewer(screen):
     shown.close()
 
 
+@pytest.fixture(scope="module")
+def window(screen):
+    """A napari window that the tests of a module share (they define ``viewer`` as it)."""
+    import napari
+
+    shown = napari.Viewer(show=True)
+    yield shown
+    shown.close()
+
+
 @pytest.fixture
 def wait_until(viewer):
     """Let the window work until something holds."""

@@ -14,15 +14,6 @@ from cryosphere.runs.tables import save_table
 from tests.viewer.noiseless import GREY, OFFSET, N
 
 
-@pytest.fixture(scope="module")
-def window(screen):
-    import napari
-
-    shown = napari.Viewer(show=True)
-    yield shown
-    shown.close()
-
-
 @pytest.fixture
 def open_widget(window, wait_until):
     """Put a panel on a session of a run folder into the window."""

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import importlib
 import shutil
+import sys
+import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import gemmi
 import mrcfile
@@ -16,6 +19,12 @@ from tests.run_factory import write_protein
 
 npe2 = pytest.importorskip("npe2", reason="napari is not installed: pip install 'cryosphere[gui]'")
 MANIFEST = Path(cryosphere.viewer.__file__).parent / "napari.yaml"
+
+
+@pytest.fixture
+def viewer(window):
+    yield window
+    window.layers.clear()
 
 
 def read(path, kind="image"):
@@ -65,9 +74,6 @@ def test_other_things_are_left_to_others(tmp_path):
 
 
 def test_a_run_folder_opens_in_the_window_that_is_there(analysed_folder, viewer, monkeypatch):
-    import sys
-    from types import SimpleNamespace
-
     opened = []
     window = SimpleNamespace(open_run=lambda *what: opened.append(what))
     monkeypatch.setitem(sys.modules, "cryosphere.viewer.window", window)
@@ -75,6 +81,46 @@ def test_a_run_folder_opens_in_the_window_that_is_there(analysed_folder, viewer,
 
     assert get_reader(str(analysed_folder))(str(analysed_folder)) == NO_LAYER
     assert opened == [(viewer, analysed_folder)]
+
+
+@pytest.mark.parametrize("problem", ["", "the images cannot be made"])
+def test_the_demo_opens_at_once_and_its_images_are_made_meanwhile(
+    viewer, monkeypatch, tmp_path, told, wait_until, problem
+):
+    pytest.importorskip("cryosphere.viewer.tube")
+    from cryosphere.errors import RunError
+    from cryosphere.viewer import readers, sample
+
+    opened, made, gate = [], [], threading.Event()
+
+    def make(folder, progress):
+        gate.wait(20)
+        made.append(folder)
+        if problem:
+            raise RunError(problem)
+
+    window = SimpleNamespace(open_run=lambda *what: opened.append(what))
+    monkeypatch.setitem(sys.modules, "cryosphere.viewer.window", window)
+    monkeypatch.setattr(sample, "cache_folder", lambda: tmp_path)
+    monkeypatch.setattr(sample, "make_images", make)
+    for _ in range(2):  # the images are made once for both
+        (((vertices, _), settings, kind),) = readers.open_demo_run()
+        assert kind == "surface" and not settings["visible"] and len(vertices) > 214
+    (folder,) = tmp_path.glob("*/run")
+    assert opened == [(viewer, folder)] * 2 and not made
+    gate.set()
+    wait_until(lambda: not readers._being_made)
+    assert made == [folder]
+    assert told()[-1] == (problem or "The demo's particle images are there: choose a particle to see its own.")
+
+
+def test_the_demo_needs_a_window(monkeypatch):
+    from cryosphere.errors import InputError
+    from cryosphere.viewer.readers import open_demo_run
+
+    monkeypatch.setattr("napari.current_viewer", lambda: None)
+    with pytest.raises(InputError, match="none is open"):
+        open_demo_run()
 
 
 def test_star_images_are_in_table_order_from_several_stacks(tmp_path, make_stack, star_blocks, write_star):
