@@ -41,6 +41,21 @@ def log_likelihood_ratio(
     return seen - 0.5 * mean**2 / variance - 0.5 * torch.log1p(variance * power)
 
 
+def expected_contrast(
+    overlap: Float[Tensor, "batch ..."], power: Float[Tensor, "batch ..."], contrast: ContrastPrior | None = None
+) -> Float[Tensor, "batch ..."]:
+    """Contrast of images at known conformations, as :func:`log_likelihood_ratio` has it.
+
+    Its posterior mean ``(overlap + m/s²) / (power + 1/s²)``; without a distribution of contrasts the best one that is
+    not negative, ``max(0, overlap) / power``.
+    """
+    if contrast is None:
+        return overlap.clamp_min(0.0) / power.clamp_min(torch.finfo(power.dtype).tiny)
+    shape = (-1, *[1] * (overlap.ndim - 1))
+    mean, precision = contrast.mean.view(shape), 1 / contrast.std.view(shape) ** 2
+    return (overlap + mean * precision) / (power + precision)
+
+
 @dataclass(frozen=True)
 class ContrastPrior:
     """Gaussian distribution of the contrast of each image of a batch."""

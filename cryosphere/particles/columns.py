@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Collection
 from functools import cached_property
@@ -43,6 +44,10 @@ class SourceColumns(ABC):
     def images(self) -> tuple[Int[np.ndarray, " particle"], Int[np.ndarray, " particle"]]:
         """A number for the name of every particle's stack, and its image in it (from 0; -1 where that is none)."""
 
+    @abstractmethod
+    def stack_names(self) -> list[str]:
+        """Names of the stacks in the order of these numbers, as the file has them."""
+
 
 def source_columns(path: Path) -> SourceColumns:
     """Open the columns of a STAR file (those of its optics table too), a ``.cs`` file or a ``.csg`` group.
@@ -62,6 +67,7 @@ class _StarColumns(SourceColumns):
         self.names = tuple(dict.fromkeys([*self.block.columns, *(self.optics.columns if self.optics else ())]))
         self.n_rows = self.block.n_rows
         self._images: tuple | None = None
+        self._stack_names: list[str] = []
 
     def read(self, names: Collection[str]) -> dict[str, np.ndarray]:
         names = set(names)
@@ -83,11 +89,16 @@ class _StarColumns(SourceColumns):
             self._keep_images(read_block(self.path, self.block, {"rlnImageName"}))
         return self._images
 
+    def stack_names(self) -> list[str]:
+        self.images()
+        return self._stack_names
+
     def _keep_images(self, particles: StarTable) -> None:
         """Keep what :meth:`images` gives, so that a large file is not read for it again."""
         parts = particles.frame["rlnImageName"].astype(str).str.partition("@")
         number = pd.to_numeric(parts[0], errors="coerce").fillna(0).to_numpy(np.int64)
-        self._images = pd.factorize(parts[2])[0], number - 1
+        stack, names = pd.factorize(parts[2])
+        self._images, self._stack_names = (stack, number - 1), list(names)
 
 
 class _CsColumns(SourceColumns):
@@ -105,8 +116,16 @@ class _CsColumns(SourceColumns):
 
     def images(self) -> tuple[Int[np.ndarray, " particle"], Int[np.ndarray, " particle"]]:
         self._table.require(("blob/path", "blob/idx"), "images")
-        stack = pd.factorize(self._table.columns["blob/path"].astype(object))[0]
-        return stack, self._table.numbers("blob/idx").astype(np.int64)
+        return self._stacks[0], self._table.numbers("blob/idx").astype(np.int64)
+
+    def stack_names(self) -> list[str]:
+        self._table.require(("blob/path", "blob/idx"), "images")
+        return [os.fsdecode(name).strip().removeprefix(">") for name in self._stacks[1]]
+
+    @cached_property
+    def _stacks(self) -> tuple[np.ndarray, np.ndarray]:
+        """Number of every particle's stack, and the stacks' names."""
+        return pd.factorize(self._table.columns["blob/path"].astype(object))
 
 
 def _as_array(column: pd.Series) -> np.ndarray:

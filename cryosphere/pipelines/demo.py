@@ -22,16 +22,12 @@ from cryosphere.io.atomic import atomic_output
 from cryosphere.pipelines.checked_training import train
 from cryosphere.report.write import write_report
 from cryosphere.runs.run import Run
-from cryosphere.simulation.acquisition import SimulationSettings
-from cryosphere.simulation.particles import SimulationSummary, simulate
-from cryosphere.simulation.paths import read_path
+from cryosphere.simulation.demo_set import BOX_SIZE, SNR, simulate_demo
+from cryosphere.simulation.particles import SimulationSummary
 from cryosphere.simulation.progress import ProgressBars
-from cryosphere.simulation.shipped_data import shipped_path
 from cryosphere.training.initialise import write_template
 
 MARKER = "cryosphere-demo.txt"
-N_STATES = 50
-BOX_SIZE, PIXEL_SIZE, SNR = 64, 1.5, 0.05
 N_CONFORMATIONS = 10
 
 
@@ -113,12 +109,8 @@ def _make_folder(folder: Path, overwrite: bool) -> None:
 
 
 def _simulate(folder: Path, seed: int, n_particles: int, show_progress: bool) -> SimulationSummary:
-    conformations = read_path(shipped_path("adk/closed.cif"), shipped_path("adk/open.cif"), N_STATES, align="none")
-    settings = SimulationSettings(
-        n_particles=n_particles, box_size=BOX_SIZE, pixel_size=PIXEL_SIZE, snr=SNR, seed=seed, n_volumes=N_STATES
-    )
     with ProgressBars(show_progress) as progress:
-        return simulate(conformations, settings, folder, progress=progress)
+        return simulate_demo(folder, seed=seed, n_particles=n_particles, progress=progress)
 
 
 def _export(folder: Path, run: Run, show_progress: bool) -> None:

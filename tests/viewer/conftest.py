@@ -12,6 +12,7 @@ import pytest
 
 from cryosphere.analysis.analyze import analyze
 from tests.run_factory import make_run
+from tests.viewer.noiseless import make_noiseless_run
 
 
 @pytest.fixture(scope="session")
@@ -57,6 +58,12 @@ def analysed_folder(tmp_path_factory):
     return run.folder
 
 
+@pytest.fixture(scope="session")
+def noiseless_folder(tmp_path_factory):
+    """A run of 40 particles with an analysis and with images without noise."""
+    return make_noiseless_run(tmp_path_factory.mktemp("noiseless") / "run")
+
+
 @pytest.fixture
 def session(analysed_folder):
     from cryosphere.viewer.session import Session
@@ -70,6 +77,16 @@ def viewer(screen):
     import napari
 
     shown = napari.Viewer(show=True, ndisplay=3)
+    yield shown
+    shown.close()
+
+
+@pytest.fixture(scope="module")
+def window(screen):
+    """A napari window that the tests of a module share (they define ``viewer`` as it)."""
+    import napari
+
+    shown = napari.Viewer(show=True)
     yield shown
     shown.close()
 
