@@ -8,8 +8,7 @@ from typing import Literal
 
 import numpy as np
 from jaxtyping import Float, Int
-from matplotlib import colormaps
-from matplotlib.colors import to_rgb
+from matplotlib.colors import LinearSegmentedColormap, to_rgb
 
 from cryosphere.analysis.style import segment_colour
 from cryosphere.errors import InputError
@@ -26,8 +25,10 @@ ArrowsOf = Literal["nominal", "path"]
 OverlayOf = Literal["path", "states"]
 # Conformations of a path, or models of a file, that are overlaid at most.
 _MOST_OVERLAID = 10
-_OVERLAY_DETAIL = (2, 4)
-_GHOST, _ARROW, _PATH_COLOURS = "#c8c8c8", "#ffc20a", "cividis"
+# Rings per residue and sides of overlaid tubes: many up to so many residues, few beyond.
+_OVERLAY_DETAIL, _FEW, _FEW_DETAIL = (2, 4), 600, (4, 6)
+_GHOST, _ARROW = "#c8c8c8", "#ffc20a"
+_PATH_COLOURS = LinearSegmentedColormap.from_list("path", ["#3aa0ff", "#d8d8d8", "#ff8a1f"])
 # Radii in those of the tube.
 _GHOST_RADIUS, _OVERLAY_RADIUS, _ARROW_RADIUS = 0.9, 0.5, 0.45
 
@@ -71,7 +72,7 @@ class Meshes:
     def __init__(self, session: Session) -> None:
         self.session, self.tints = session, Tints(session)
         self.tube = Tube(session.run.structure, radius=usual_radius(session.run.n_residues))
-        self._thin = Tube(session.run.structure, detail=_OVERLAY_DETAIL)
+        self._thin = _thin(session.run.structure)
         self._ends: tuple[np.ndarray, np.ndarray] | None = None
 
     def shown(self, latent: Float[np.ndarray, " latent"], tint: TintName, arrows_of: ArrowsOf | None) -> Shown:
@@ -120,7 +121,7 @@ class Meshes:
             colours = [to_rgb(segment_colour(number)) for number in range(len(latent))]
         else:
             latent = session.path[spread_rows(len(session.path), _MOST_OVERLAID)]
-            colours = [colour[:3] for colour in colormaps[_PATH_COLOURS](np.linspace(0, 1, len(latent)))]
+            colours = _shades(len(latent))
         self._thin.radius = _OVERLAY_RADIUS * self.tube.radius
         return _overlaid(self._thin, session.positions(latent), colours)
 
@@ -137,12 +138,8 @@ class Meshes:
         run = self.session.run
         fits = structure.n_residues == run.n_residues
         note = (
-            ""
-            if fits
-            else (
-                f"{path.name} has {structure.n_residues:,} residues, the structure of the run {run.n_residues:,}; it is "
-                "shown as it is, in the colours of its chains."
-            )
+            f"{path.name} has {structure.n_residues:,} residues, the structure of the run {run.n_residues:,}; "
+            "it is shown as it is, in the colours of its chains."
         )
         colours = chain_tint(structure).colours
         if fits:
@@ -150,15 +147,25 @@ class Meshes:
         tube = Tube(structure, self.tube.radius)
         first = Mesh(tube.vertices(structure.residue_positions), tube.faces, colours[tube.vertex_residue])
         if not len(others):
-            return ShownModels(path.name, first, None, note)
-        thin = Tube(structure, _OVERLAY_RADIUS * self.tube.radius, _OVERLAY_DETAIL)
-        shades = [colour[:3] for colour in colormaps[_PATH_COLOURS](np.linspace(0, 1, len(others)))]
-        return ShownModels(path.name, first, _overlaid(thin, others, shades), note)
+            return ShownModels(path.name, first, None, "" if fits else note)
+        thin = _thin(structure)
+        thin.radius = _OVERLAY_RADIUS * self.tube.radius
+        shades = _shades(len(others))
+        return ShownModels(path.name, first, _overlaid(thin, others, shades), "" if fits else note)
 
 
 def usual_radius(n_residues: int) -> float:
     """Radius (Å) of a tube that is neither a thread nor a lump on a screen: larger for larger structures."""
     return float(np.clip(0.12 * n_residues ** (1 / 3), 0.6, 2.0))
+
+
+def _thin(structure: Structure) -> Tube:
+    return Tube(structure, detail=_FEW_DETAIL if structure.n_residues <= _FEW else _OVERLAY_DETAIL)
+
+
+def _shades(count: int) -> list[tuple]:
+    """Colours of conformations in order."""
+    return [colour[:3] for colour in _PATH_COLOURS(np.linspace(0, 1, count)).tolist()]
 
 
 def _read_models(path: Path) -> tuple[Structure, Float[np.ndarray, "model residue 3"]]:

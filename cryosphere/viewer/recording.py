@@ -63,6 +63,8 @@ class Film:
         self.path, self.n_frames = Path(path), 0
         self.format = film_format(self.path)
         self.frames_per_second = frames_per_second
+        if self.path.exists() and not overwrite:
+            raise InputError(f"{self.path} exists and is kept; choose another name.")
         self._stack = ExitStack()
         self._encoder: Iterator | None = None
         self._size: tuple[int, int] | None = None

@@ -28,13 +28,13 @@ PARTS: tuple[Part, ...] = get_args(Part)
 _NAMES = {"tube": "conformation", "ghost": "nominal structure", "arrows": "motion", "overlay": "ensemble"}
 _OPACITY = {"tube": 1.0, "ghost": 0.35, "arrows": 1.0, "overlay": 0.35}
 # Share of the canvas that the structure fills at first, and the angle of the lens (degrees).
-_FILLED, _LENS = 0.8, 10.0
+_FILLED, _LENS = 0.7, 10.0
 
 
 class SceneLayers:
     """Draws a session in a napari viewer, follows its signals, and puts its path on napari's slider.
 
-    ``drawn`` tells that the tube is another, ``changed`` that a setting is; both carry nothing.
+    ``drawn`` tells that the tube is another, ``changed`` that a setting is, ``closed`` that nothing is drawn any more; they carry nothing.
 
     Parameters
     ----------
@@ -53,6 +53,7 @@ class SceneLayers:
 
     drawn = Signal()
     changed = Signal()
+    closed = Signal()
 
     def __init__(self, viewer: Viewer, session: Session) -> None:
         self.viewer, self.session, self.meshes = viewer, session, Meshes(session)
@@ -86,6 +87,7 @@ class SceneLayers:
         if self._is_closed:
             return
         self._is_closed = True
+        self.closed.emit()
         self.session.conformation_changed.disconnect(self._request)
         self.session.segments_changed.disconnect(self._request)
         self.session.path_changed.disconnect(self._on_path)
@@ -102,7 +104,7 @@ class SceneLayers:
 
     def fit_camera(self) -> None:
         """Look at the nominal structure where it is broadest, and let it fill the canvas."""
-        view, camera = broad_view(self.session.nominal_positions), self.viewer.camera
+        view, camera = broad_view(self.session.nominal_positions), self.viewer.scene.camera
         camera.perspective = _LENS
         camera.set_view_direction(tuple(view.direction[::-1]), tuple(view.up[::-1]))
         camera.center = tuple(view.centre[::-1].tolist())
@@ -201,11 +203,13 @@ class SceneLayers:
             self._put("overlay", mesh)
 
     def _on_seen(self, part: str, visible: bool) -> None:
-        """Somebody used the eye or the dustbin of napari's list."""
-        if part in self._wanted and self._wanted[part] != visible:
+        """A part was drawn first, or somebody used the eye or the dustbin of napari's list."""
+        if part not in self._wanted:
+            return
+        if self._wanted[part] != visible:
             self._wanted[part] = visible
             self._renew(part)
-            self.changed.emit()
+        self.changed.emit()
 
     def _on_path(self) -> None:
         if self.overlay_of == "path":

@@ -13,14 +13,14 @@ from psygnal import Signal
 from cryosphere.viewer.meshes import Mesh
 
 UNITS = ("angstrom",) * 3
-# From the first that is drawn to the last. What is translucent is drawn before the tube and without depth, so that it is
-# evenly translucent and never hides the tube.
+# From the first that is drawn to the last. What is translucent is drawn before the tube and without depth, so that it
+# is evenly translucent and never hides the tube.
 ORDER = ("path", "map", "overlay", "ghost", "other models", "model", "tube", "arrows")
 _SOLID = ("tube", "arrows", "model")
 
 
 class LayerStack:
-    """Layers by what they show. ``seen`` tells that people showed, hid (part, whether it is visible) or removed one."""
+    """Layers by what they show. ``seen`` tells that one was added, shown, hidden or removed: (part, whether it is visible)."""
 
     seen = Signal(str, bool)
 
@@ -77,8 +77,12 @@ class LayerStack:
         above = [other for name, other in self._layers.items() if ORDER.index(name) > ORDER.index(part)]
         places = [self.viewer.layers.index(other) for other in above]
         self._layers[part] = layer
+        chosen = set(self.viewer.layers.selection)
         self.viewer.layers.insert(min(places, default=len(self.viewer.layers)), layer)
+        if chosen:
+            self.viewer.layers.selection = chosen & set(self.viewer.layers)
         layer.events.visible.connect(lambda: self.seen.emit(part, bool(layer.visible)))
+        self.seen.emit(part, bool(layer.visible))
 
     def _forget(self, event: Any) -> None:
         for part, layer in list(self._layers.items()):
