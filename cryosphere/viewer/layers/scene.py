@@ -34,7 +34,7 @@ _FILLED, _LENS = 0.7, 10.0
 class SceneLayers:
     """Draws a session in a napari viewer, follows its signals, and puts its path on napari's slider.
 
-    ``drawn`` tells that the tube is another, ``changed`` that a setting is, ``closed`` that nothing is drawn any more; they carry nothing.
+    ``drawn`` tells that the tube is another, ``changed`` that a setting is, ``closed`` that nothing is drawn any more.
 
     Parameters
     ----------

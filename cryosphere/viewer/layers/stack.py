@@ -20,7 +20,7 @@ _SOLID = ("tube", "arrows", "model")
 
 
 class LayerStack:
-    """Layers by what they show. ``seen`` tells that one was added, shown, hidden or removed: (part, whether it is visible)."""
+    """Layers by what they show. ``seen`` tells that one was added, shown, hidden or removed: (part, is it visible)."""
 
     seen = Signal(str, bool)
 
