@@ -94,7 +94,12 @@ def _by_rmsf(run: Run) -> ResidueColours:
     meter = FluctuationMeter(run.structure.residue_positions)
     for _, positions in run.expected_coordinates(spread_rows(len(run.posterior.index), _MOST_PARTICLES)):
         meter.add(positions)
-    rmsf = meter.rmsf
-    top = max(float(np.percentile(rmsf, _RMSF_PERCENTILE)), _LEAST_RMSF)
-    scale = np.round(np.linspace(0.0, top, len(_RMSF_COLOURS)), 2)
-    return ResidueColours(rmsf, (), tuple(zip(scale.tolist(), _RMSF_COLOURS, strict=True)), "RMSF (Å)")
+    return blended(meter.rmsf, "RMSF (Å)")
+
+
+def blended(values: Float[np.ndarray, " residue"], legend: str, top: float | None = None) -> ResidueColours:
+    """Colours from 0 to ``top`` (by default the 95th percentile of the values, at least 0.5) for lengths in Å."""
+    if top is None:
+        top = float(np.percentile(values, _RMSF_PERCENTILE))
+    scale = np.round(np.linspace(0.0, max(top, _LEAST_RMSF), len(_RMSF_COLOURS)), 2)
+    return ResidueColours(values, (), tuple(zip(scale.tolist(), _RMSF_COLOURS, strict=True)), legend)
