@@ -226,7 +226,7 @@ class PlaneCanvas(FigureCanvasQTAgg):
     def show_selections(
         self, outlines: list[tuple[Float[np.ndarray, "vertex 2"], bool]], chosen: Bool[np.ndarray, " dot"] | None
     ) -> None:
-        """Show outlines, that of the current selection stronger; of dots that are chosen without one the others fade."""
+        """Show outlines, that of the current selection stronger; of dots chosen without one the others fade."""
         for artist in self._outlines:
             artist.remove()
         self._outlines = []

@@ -24,8 +24,8 @@ from cryosphere.viewer.paths import has_easiest_path
 from cryosphere.viewer.points import Plane, default_axes, drawn_rows
 from cryosphere.viewer.session import ChosenParticles, Session
 from cryosphere.viewer.widgets.canvas import TOOLS, PlaneCanvas
+from cryosphere.viewer.widgets.colour_legend import ColourLegend
 from cryosphere.viewer.widgets.column_chooser import ColumnChooser
-from cryosphere.viewer.widgets.legend import Legend
 from cryosphere.viewer.widgets.notices import plainly, tell
 from cryosphere.viewer.widgets.path_chooser import BETWEEN, DRAWN, EASIEST, PathChooser
 from cryosphere.viewer.widgets.player import Player
@@ -56,7 +56,7 @@ class ExplorerWidget(QWidget):
         self._asked_colour = DENSITY
         self._works = {kind: Latest(_call, _call, self) for kind in _WORKS}
         self.canvas = PlaneCanvas(self)
-        self.legend = Legend(self)
+        self.legend = ColourLegend(self)
         self.player = Player(session, self)
         self._make_controls()
         self._lay_out()

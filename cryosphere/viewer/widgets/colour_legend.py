@@ -14,7 +14,7 @@ from cryosphere.viewer.particle_colours import DENSITY, MISSING, ParticleColours
 _MOST_NAMED = 12
 
 
-class Legend(QWidget):
+class ColourLegend(QWidget):
     """A scale with its ends and unit, or the groups with their colours."""
 
     def __init__(self, parent: QWidget | None = None) -> None:
