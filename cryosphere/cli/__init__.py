@@ -31,6 +31,7 @@ _COMMANDS = {
     "analyze": "motions, states, free energy, RMSF: tables and plots",
     "export": "coordinates, ensembles, volumes, and particles for RELION or cryoSPARC",
     "report": "one HTML page about a run, to read, print and send",
+    "view": "a run in a napari window: conformations, particles, map",
     "evaluate": "score a run against known truth",
     "benchmark": "how accurate this installation is on sets with known truth",
 }

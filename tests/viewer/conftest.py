@@ -11,6 +11,7 @@ import time
 import pytest
 
 from cryosphere.analysis.analyze import analyze
+from cryosphere.viewer.display import DisplayError, check_display
 from tests.run_factory import make_run
 from tests.viewer.noiseless import make_noiseless_run
 
@@ -43,6 +44,12 @@ def screen():
         number = told.readline().strip()
     known = {name: os.environ.get(name) for name in ("DISPLAY", "QT_QPA_PLATFORM", "NAPARI_CONFIG")}
     os.environ |= {"DISPLAY": f":{number}", "QT_QPA_PLATFORM": "xcb", "NAPARI_CONFIG": ""}
+    try:
+        check_display()
+    except DisplayError as error:
+        server.kill()
+        server.wait()
+        pytest.skip(str(error))
     yield
     server.terminate()
     server.wait()

@@ -94,6 +94,11 @@ class SceneLayers:
         for work in (self._tube_work, self._overlay_work, self._model_work, self._map, self._slider, self._stack):
             work.close()
 
+    def remove(self) -> None:
+        """Stop all work, and take the layers out of the viewer."""
+        self.close_work()
+        self._stack.clear()
+
     @property
     def is_idle(self) -> bool:
         """Whether what is on the screen is what the session and the settings say."""

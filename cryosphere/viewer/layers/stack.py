@@ -33,6 +33,11 @@ class LayerStack:
         """Follow the list of layers no longer."""
         self.viewer.layers.events.removed.disconnect(self._forget)
 
+    def clear(self) -> None:
+        """Remove all its layers from the list."""
+        while self._layers:
+            self.viewer.layers.remove(self._layers.popitem()[1])
+
     def get(self, part: str) -> Layer | None:
         """The layer of a part, if it is in the list."""
         return self._layers.get(part)

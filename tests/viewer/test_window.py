@@ -1,0 +1,178 @@
+"""A run in a napari window as a whole: what opens, what is refused, what happens when it is closed."""
+
+from __future__ import annotations
+
+import shutil
+
+import gemmi
+import numpy as np
+import pytest
+import torch
+
+from cryosphere.errors import RunError
+from cryosphere.runs.layout import RunLayout
+from tests.run_factory import make_run, write_protein
+
+
+@pytest.fixture
+def open_run(viewer):
+    from cryosphere.viewer.window import open_run
+
+    return lambda folder: open_run(viewer, folder)
+
+
+@pytest.fixture
+def messages():
+    """What napari has told the user since."""
+    from napari.utils.notifications import notification_manager
+
+    before = len(notification_manager.records)
+    return lambda: [record.message for record in notification_manager.records[before:]]
+
+
+@pytest.fixture
+def copied(analysed_folder, tmp_path):
+    return shutil.copytree(analysed_folder, tmp_path / "copy")
+
+
+def test_a_run_opens_with_all_its_panels(open_run, viewer, analysed_folder, wait_until):
+    opened = open_run(analysed_folder)
+    for name in ("Explorer", "3-D view", "Particle", "Selections", "Segments"):
+        assert name in viewer.window.dock_widgets
+    before = viewer.screenshot(canvas_only=False, flash=False)
+    assert before[..., :3].std() > 10
+    opened.session.show_particle(7)
+    row = opened.session.positions(opened.session.run.posterior.mean[7:8])[0]
+    wait_until(lambda: np.abs(opened.layers.shown_positions() - row).max() < 1e-4)
+    opened.close()
+    assert not [name for name in viewer.window.dock_widgets if name in ("Explorer", "Particle")]
+    assert len(viewer.layers) == 0
+
+
+def test_a_second_run_takes_the_place_of_the_first(open_run, viewer, analysed_folder, copied):
+    open_run(analysed_folder)
+    n_layers, n_panels = len(viewer.layers), len(viewer.window.dock_widgets)
+    second = open_run(copied)
+    assert (len(viewer.layers), len(viewer.window.dock_widgets)) == (n_layers, n_panels)
+    assert second.session.run.folder == copied
+
+
+def test_every_key_does_something_and_is_told(open_run, analysed_folder, viewer):
+    opened = open_run(analysed_folder)
+    told = [text for _, text in opened.keys.values()]
+    assert len(set(told)) == len(told) >= 8
+    for key, (action, _) in opened.keys.items():
+        assert callable(action), key
+        action()
+
+
+@pytest.mark.parametrize("case", ["no run", "no posterior", "another structure", "newer", "damaged"])
+def test_what_is_no_run_to_be_shown_is_told_in_plain_words(case, viewer, copied, tmp_path, messages, analysed_folder):
+    from cryosphere.viewer.window import RunChooser, opened_run
+
+    layout = RunLayout(copied)
+    if case == "no run":
+        copied, words = tmp_path, "not a run folder"
+    elif case == "no posterior":
+        layout.posterior.unlink()
+        words = "posterior"
+    elif case == "another structure":
+        structure = next(layout.structure.iterdir())
+        write_protein(structure)
+        model = gemmi.read_structure(str(structure))
+        model[0].remove_chain("B")
+        model.make_mmcif_document().write_file(str(structure))
+        words = "does not fit"
+    elif case == "newer":
+        state = torch.load(layout.last_checkpoint, weights_only=True)
+        torch.save({**state, "format": 99}, layout.last_checkpoint)
+        words = "written by a newer cryoSPHERE"
+    else:
+        layout.last_checkpoint.write_bytes(b"nothing")
+        words = "not a readable checkpoint"
+    chooser = RunChooser(viewer)
+    first = chooser.open(analysed_folder)
+    assert chooser.open(copied) is None
+    assert words in messages()[-1] and "Traceback" not in messages()[-1]
+    assert opened_run(viewer) is first and "Explorer" in viewer.window.dock_widgets
+    chooser.close()
+
+
+def test_a_run_without_analysis_opens_and_says_so(open_run, copied, messages):
+    shutil.rmtree(RunLayout(copied).analysis)
+    opened = open_run(copied)
+    assert any("has no analysis" in message and "cryosphere analyze" in message for message in messages())
+    assert opened.session.axis_names[:2] == ["pc1", "pc2"]
+
+
+def test_missing_stacks_are_told(open_run, analysed_folder, messages):
+    opened = open_run(analysed_folder)
+    told = [message for message in messages() if "particle images cannot be shown" in message]
+    assert len(told) == 1 and str(opened.session.missing_images) in told[0]
+
+
+def test_closing_the_window_while_it_computes(screen, analysed_folder, monkeypatch):
+    import threading
+    import time
+
+    import napari
+    from qtpy.QtWidgets import QApplication
+
+    from cryosphere.viewer.session import Session
+    from cryosphere.viewer.window import open_run, opened_run
+
+    started, plain = threading.Event(), Session.positions
+
+    def slow(self, latent):
+        started.set()
+        time.sleep(0.5)
+        return plain(self, latent)
+
+    viewer = napari.Viewer(show=True)
+    opened = open_run(viewer, analysed_folder)
+    monkeypatch.setattr(Session, "positions", slow)
+    opened.session.show_particle(3)
+    opened.explorer.toggle_play()
+    assert started.wait(10)
+    begun = time.monotonic()
+    viewer.close()
+    QApplication.instance().processEvents()
+    assert time.monotonic() - begun < 10
+    assert opened_run(viewer) is None
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("cryosphere-viewer")]
+
+
+def test_the_session_knows_no_napari():
+    import subprocess
+    import sys
+
+    program = (
+        "import sys, pkgutil, importlib, cryosphere.viewer as room\n"
+        "told = {'layers', 'readers', 'window', 'widgets'}\n"
+        "for found in pkgutil.iter_modules(room.__path__):\n"
+        "    if found.name not in told: importlib.import_module('cryosphere.viewer.' + found.name)\n"
+        "print(sorted({'napari', 'qtpy', 'vispy', 'PySide6'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stdout.strip() == "[]", done.stderr
+
+
+def test_the_manifest_is_whole(screen):
+    from npe2 import PluginManifest
+
+    manifest = PluginManifest.from_distribution("cryosphere")
+    manifest.validate_imports()
+    contributions = manifest.contributions
+    assert contributions.readers and contributions.widgets and contributions.sample_data
+    named = {command.id for command in contributions.commands}
+    used = [*contributions.readers, *contributions.widgets, *contributions.sample_data]
+    assert {part.command for part in used} == named
+
+
+def test_a_newer_checkpoint_is_refused(tmp_path):
+    run = make_run(tmp_path / "run")
+    state = torch.load(run.layout.last_checkpoint, weights_only=True)
+    assert state["format"] == 1
+    torch.save({**state, "format": 2}, run.layout.last_checkpoint)
+    with pytest.raises(RunError, match=r"newer cryoSPHERE \(format 2, this one reads up to 1\); update cryosphere"):
+        type(run).load(run.folder)
