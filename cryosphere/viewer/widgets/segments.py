@@ -39,7 +39,7 @@ _TIPS = (
 )
 _SWATCH, _ROW_HEIGHT = 14, 24
 # Pixels, of all columns but the residues, which get the rest.
-_WIDTHS = {0: 26, 1: 56, 3: 38, 4: 42, 5: 40, 6: 98}
+_WIDTHS = {0: 24, 1: 52, 3: 36, 4: 40, 5: 40, 6: 106}
 _HEX = re.compile(r"#[0-9a-fA-F]{6}")
 
 
