@@ -72,7 +72,7 @@ def test_a_folder_that_is_no_film_is_never_replaced(tmp_path):
 
 @pytest.mark.parametrize("name", ["film.avi", "film.png"])
 def test_other_endings_are_refused(tmp_path, name):
-    with pytest.raises(InputError, match="ends in .mp4 or .gif"):
+    with pytest.raises(InputError, match=r"ends in \.mp4 or \.gif"):
         Film(tmp_path / name)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import gemmi
 import imageio.v3 as iio
 import numpy as np
@@ -307,7 +309,7 @@ def test_the_path_is_recorded(viewer, session, layers, widget, wait_until, tmp_p
     path = tmp_path / name
     images = [iio.imread(file) for file in sorted(path.iterdir())] if path.is_dir() else list(iio.imread(path))
     assert len(images) == 4
-    assert all(np.abs(one.astype(int) - other).max() > 60 for one, other in zip(images, images[1:], strict=False))
+    assert all(np.abs(one.astype(int) - other).max() > 60 for one, other in itertools.pairwise(images))
     assert images[0].shape[0] % 2 == images[0].shape[1] % 2 == 0
     assert widget.record_button.text() == "Record…"
     with pytest.raises(InputError, match="exists and is kept"):

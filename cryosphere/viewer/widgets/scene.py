@@ -26,9 +26,9 @@ from cryosphere.analysis.columns import has_analysis
 from cryosphere.viewer.layers import SceneLayers
 from cryosphere.viewer.session import Session
 from cryosphere.viewer.tints import TINT_LABELS, TINTS
+from cryosphere.viewer.widgets.legend import LegendView
 from cryosphere.viewer.widgets.notices import plainly, show_info
 from cryosphere.viewer.widgets.recorder import Recorder
-from cryosphere.viewer.widgets.legend import LegendView
 
 _STEPS = 1000
 _PARTS = {
