@@ -122,3 +122,16 @@ def test_cyclical_ramp_has_five_cycles():
 )
 def test_learning_rate_schedules(schedule, fraction, expected):
     assert learning_rate_factor(schedule, fraction, [0.5, 0.75]) == expected
+
+
+@pytest.mark.parametrize("spread", [0.05, 0.3])
+def test_the_expected_contrast_is_the_mean_of_its_posterior(spread):
+    """By numerical integration over the contrast a of exp(a overlap - a² power / 2) N(a; mean, spread²)."""
+    overlap, power, mean = torch.tensor([30.0, -4.0, 90.0]), torch.tensor([25.0, 30.0, 100.0]), 0.8
+    prior = losses.ContrastPrior(torch.full((3,), mean), torch.full((3,), spread))
+    a = np.linspace(-3, 4, 200_001)
+    for number, found in enumerate(losses.expected_contrast(overlap, power, prior).tolist()):
+        log = a * float(overlap[number]) - 0.5 * a**2 * float(power[number]) - 0.5 * ((a - mean) / spread) ** 2
+        weight = np.exp(log - log.max())
+        assert found == pytest.approx((a * weight).sum() / weight.sum(), rel=1e-5)
+    assert losses.expected_contrast(overlap, power).tolist() == pytest.approx([1.2, 0.0, 0.9])

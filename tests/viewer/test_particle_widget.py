@@ -63,10 +63,23 @@ def click(button):
 
 
 def drawn(widget):
-    """Images, titles and grey limits on the canvas."""
-    shown = [axes.images[0] for axes in widget.panels.figure.axes]
-    titles = [axes.get_title() for axes in widget.panels.figure.axes]
-    return [np.asarray(image.get_array()) for image in shown], titles, [image.get_clim() for image in shown]
+    """Images, titles and grey limits of the pictures, row by row."""
+    panels = [panel for row in widget.panels.rows for panel in row]
+    return [panel.image for panel in panels], [panel.title for panel in panels], [(p.low, p.high) for p in panels]
+
+
+def painted(widget, row, column):
+    """Grey levels on the screen where a picture is, the first row at the bottom."""
+    from qtpy.QtGui import QImage
+
+    place = widget.panels.canvas.place(row, column).toAlignedRect()
+    shot = widget.panels.canvas.grab().toImage().convertToFormat(QImage.Format.Format_Grayscale8)
+    whole = np.frombuffer(shot.constBits(), np.uint8).reshape(shot.height(), shot.bytesPerLine())
+    ratio = shot.width() / widget.panels.canvas.width()
+    top, bottom, left, right = (
+        round(ratio * edge) for edge in (place.top(), place.bottom() + 1, place.left(), place.right() + 1)
+    )
+    return whole[top:bottom, left:right][::-1]
 
 
 def cells(widget):
@@ -109,14 +122,30 @@ def test_the_chooser_changes_the_image(widget, wait_until):
     np.testing.assert_array_equal(drawn(widget)[0][0], widget.pictures.compare(3, 20.0).image)
 
 
-def test_the_scale_bar_is_as_long_as_it_says(widget, wait_until):
+def test_pictures_are_painted_as_they_are(widget, wait_until):
     widget.session.show_particle(0)
     wait_until(settled(widget))
-    axes = widget.panels.figure.axes[0]
-    (bar,), (text,) = axes.lines, axes.texts
-    length = np.ptp(bar.get_xdata())
-    assert text.get_text() == f"{length:g} Å" == "20 Å"
-    assert axes.images[0].get_extent() == [0, 96, 0, 96]
+    images, _, limits = drawn(widget)
+    for column, (image, (low, high)) in enumerate(zip(images, limits, strict=True)):
+        shown = painted(widget, 0, column)
+        at = ((np.arange(24) + 0.5) / 24 * len(shown)).astype(int)
+        expected = 255 * ((image - low) / (high - low)).clip(0, 1)
+        there = np.s_[8:, :] if column == 0 else np.s_[:, :]  # above the scale bar
+        assert np.abs(shown[np.ix_(at, at)][there] - expected[there]).mean() < 12
+
+
+def test_the_scale_bar_is_as_long_as_it_says(widget, wait_until):
+    from cryosphere.viewer.widgets.panels import bar_length
+
+    widget.session.show_particle(0)
+    widget.kind.setCurrentText("centred")
+    wait_until(settled(widget))
+    shown = painted(widget, 0, 0)
+    edge = len(shown)
+    white = [(row[: edge // 2] == 255) for row in shown[: edge // 8]]
+    assert bar_length(96.0) == 20.0
+    assert max(row.sum() for row in white) == pytest.approx(edge * 20 / 96, abs=2)
+    assert [bar_length(size) for size in (3.0, 60.0, 150.0, 400.0, 800.0)] == [1.0, 20.0, 50.0, 100.0, 200.0]
 
 
 def test_arrows_step_through_all_and_through_the_selection(widget, wait_until):
@@ -238,9 +267,12 @@ def test_every_control_says_what_it_does(widget):
 def test_pictures_follow_the_theme(widget, window, wait_until):
     widget.session.show_particle(1)
     wait_until(settled(widget))
-    before = widget.panels.figure.get_facecolor()
+
+    def corner() -> int:
+        return widget.panels.canvas.grab().toImage().pixelColor(1, 1).lightness()
+
+    assert corner() < 100
     window.theme = "light"
-    wait_until(lambda: widget.panels.figure.get_facecolor() != before)
-    assert sum(widget.panels.figure.get_facecolor()[:3]) > 2
+    wait_until(lambda: corner() > 200)
     window.theme = "dark"
-    wait_until(lambda: widget.panels.figure.get_facecolor() == before)
+    wait_until(lambda: corner() < 100)

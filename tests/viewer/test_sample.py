@@ -78,7 +78,10 @@ def test_other_images_are_not_kept(folder, tmp_path, monkeypatch):
     assert not particles.exists()
 
 
-def test_a_simulation_that_is_stopped_leaves_nothing(folder):
+def test_a_simulation_that_is_stopped_leaves_nothing(folder, monkeypatch):
+    few = sample.simulate_demo
+    monkeypatch.setattr(sample, "simulate_demo", lambda place, **more: few(place, **{**more, "n_particles": 40}))
+
     class Stopped(Exception):
         pass
 

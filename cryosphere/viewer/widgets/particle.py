@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from qtpy.QtCore import QEvent, Qt
+from qtpy.QtCore import Qt
 from qtpy.QtWidgets import (
     QComboBox,
     QDoubleSpinBox,
@@ -258,12 +258,6 @@ class ParticleWidget(QWidget):
             f"particles, both with their CTFs. Correlation {agreement[views] @ weights:.3f} with the model, "
             f"{still[views] @ weights:.3f} with the nominal structure."
         )
-
-    def changeEvent(self, event: QEvent) -> None:
-        """Follow the theme."""
-        super().changeEvent(event)
-        if event.type() in (QEvent.Type.PaletteChange, QEvent.Type.StyleChange) and hasattr(self, "panels"):
-            self.panels.follow_theme()
 
     def close_work(self) -> None:
         """Stop the workers and follow the session no more."""
