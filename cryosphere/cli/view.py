@@ -36,7 +36,7 @@ def command(run: Path, map_file: Path | None, quiet: bool) -> None:
             f"{error} Without a window, {loaded.layout.report} shows the same run in a browser (`cryosphere report "
             f"{run}` writes it)."
         ) from None
-    ensure_posterior(loaded, progress=not quiet)
+    loaded = ensure_posterior(loaded, progress=not quiet)
     from cryosphere.viewer.window import view
 
-    view(run, map_file)
+    view(loaded, map_file)

@@ -99,7 +99,7 @@ class Session:
         self.latent: np.ndarray = means.mean(0)
         self.particle: int | None = None
         self.frame: int | None = None
-        self.path: np.ndarray = traverse(means, principal_components(means), 0, 20).latent
+        self.path: np.ndarray = traverse(means, principal_components(means), 0, 40).latent
         self.path_name = "principal component 1"
         self.selections: dict[str, ChosenParticles] = {}
         self.current: str | None = None

@@ -7,10 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import napari
-from qtpy.QtCore import QEvent, QObject
+from qtpy.QtCore import QEvent, QObject, Qt, QTimer
 from qtpy.QtGui import QKeySequence, QShortcut
 from qtpy.QtWidgets import QFileDialog, QLabel, QPushButton, QVBoxLayout, QWidget
 
+from cryosphere.runs.run import Run
 from cryosphere.viewer.layers import SceneLayers
 from cryosphere.viewer.session import Session
 from cryosphere.viewer.widgets.explorer import ExplorerWidget
@@ -52,7 +53,7 @@ class RunWindow(QObject):
         for name, panel in self._lower.items():
             tabify = len(self._docks) > 1
             self._docks.append(viewer.window.add_dock_widget(panel, name=name, area="right", tabify=tabify))
-        self._docks[1].raise_()
+        QTimer.singleShot(0, self._arrange)
         self._main = self.explorer.window()
         self.keys = self._keys()
         self._shortcuts = [QShortcut(QKeySequence(key), self._main) for key in self.keys]
@@ -66,6 +67,13 @@ class RunWindow(QObject):
     @property
     def _lower(self) -> dict[str, QWidget]:
         return {"3-D view": self.scene, "Particle": self.particle, "Selections": self.work, "Segments": self.segments}
+
+    def _arrange(self) -> None:
+        """Give the landscape half of the height, and show the first of the panels below."""
+        if self._docks:
+            first, second = self._docks[:2]
+            self._main.resizeDocks([first, second], [1, 1], Qt.Orientation.Vertical)
+            second.raise_()
 
     def _keys(self) -> dict[str, tuple[Callable[[], None], str]]:
         keys = {
@@ -103,7 +111,8 @@ class RunWindow(QObject):
         self._stop()
         for shortcut in self._shortcuts:
             shortcut.setParent(None)
-        for dock in self._docks:
+        docks, self._docks = self._docks, []
+        for dock in docks:
             self.viewer.window.remove_dock_widget(dock)
         self.layers.remove()
 
@@ -116,7 +125,11 @@ def open_run(viewer: napari.Viewer, folder: Path | str) -> RunWindow:
     RunError
         It is no run that can be shown (:meth:`Session.open`); what is open then stays.
     """
-    session = Session.open(folder)
+    return show_session(viewer, Session.open(folder))
+
+
+def show_session(viewer: napari.Viewer, session: Session) -> RunWindow:
+    """Show a session in a viewer; another that is shown there is taken out."""
     for other in [window for window in _OPEN if window.viewer is viewer]:
         other.close()
     opened = RunWindow(viewer, session)
@@ -129,17 +142,18 @@ def opened_run(viewer: napari.Viewer) -> RunWindow | None:
     return next((window for window in _OPEN if window.viewer is viewer), None)
 
 
-def view(folder: Path | str, map_file: Path | None = None) -> None:
+def view(run: Run, map_file: Path | None = None) -> None:
     """Open a run in a new window, and return when it is closed.
 
     Parameters
     ----------
-    folder : path
+    run : Run
+        With its posterior.
     map_file : path, optional
         The consensus map, in the frame of the nominal structure's file.
     """
     viewer = napari.Viewer(ndisplay=3, show=False)
-    opened = open_run(viewer, folder)
+    opened = show_session(viewer, Session(run))
     if map_file is not None:
         opened.layers.set_map(map_file)
     viewer.show()
