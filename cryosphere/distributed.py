@@ -9,6 +9,7 @@ process of its own (the usual case) everything here is the identity.
 from __future__ import annotations
 
 import atexit
+import contextlib
 import os
 import signal
 import socket
@@ -23,14 +24,17 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch import distributed as dist
+from torch.distributed.rendezvous import rendezvous
 
 from cryosphere.errors import ConfigError
 
 # How long the others wait for one process, which may be preparing a stack of images; whoever started the processes
 # ends them all when one dies.
 _PATIENCE = timedelta(days=2)
-# Seconds between looks at the processes of a launch.
-_LOOK_EVERY = 0.2
+# Seconds in which all come to the end, if one does.
+_PARTING = 60.0
+# Seconds between looks at the processes of a launch, and for which the first may take to say what ended another.
+_LOOK_EVERY, _LET_SPEAK = 0.2, 10.0
 
 
 def join(device: str = "auto") -> None:
@@ -65,8 +69,34 @@ def join(device: str = "auto") -> None:
                 "start one process for each GPU."
             )
         torch.cuda.set_device(local_rank)
-    dist.init_process_group("cpu:gloo,cuda:nccl" if has_gpus else "gloo", timeout=_PATIENCE)
-    atexit.register(dist.destroy_process_group)
+    store, number, n_processes = next(rendezvous("env://", timeout=_PATIENCE))
+    dist.init_process_group(
+        "cpu:gloo,cuda:nccl" if has_gpus else "gloo",
+        store=dist.PrefixStore("images", store),
+        rank=number,
+        world_size=n_processes,
+        timeout=_PATIENCE,
+    )
+    atexit.register(_part, dist.PrefixStore("parting", store))
+
+
+def _part(store: dist.Store) -> None:
+    """Part from the others at the end: nobody closes a connection that another still reads from, and the first
+    process, which may hold the store, goes last."""
+    end, n_processes, number = time.monotonic() + _PARTING, count(), rank()
+
+    def wait_for(what: str, how_many: int) -> None:
+        while store.add(what, 0) < how_many and time.monotonic() < end:
+            time.sleep(0.02)
+
+    with contextlib.suppress(RuntimeError):  # a store that is gone has nobody to wait for
+        store.add("here", 1)
+        wait_for("here", n_processes)
+    dist.destroy_process_group()
+    with contextlib.suppress(RuntimeError):
+        store.add("gone", 1)
+        if number == 0:
+            wait_for("gone", n_processes)
 
 
 def abandon(status: int) -> None:
@@ -201,8 +231,9 @@ def _first_failure(processes: list[subprocess.Popen]) -> int | None:
         states = [process.poll() for process in processes]
         failed = [number for number, state in enumerate(states) if state]
         if failed:
-            if processes[0].poll() is None:
-                time.sleep(5 * _LOOK_EVERY)  # the same mistake of the user ends all: let the first say it
+            end = time.monotonic() + _LET_SPEAK  # the same mistake of the user ends all: let the first say it
+            while processes[0].poll() is None and time.monotonic() < end:
+                time.sleep(_LOOK_EVERY)
             return 0 if processes[0].poll() else failed[0]
         if all(state == 0 for state in states):
             return None

@@ -22,6 +22,7 @@ from cryosphere.viewer.widgets.segments import SegmentsWidget
 from cryosphere.viewer.widgets.work import WorkWidget
 
 _OPEN: list[RunWindow] = []
+_TOOL_KEYS = "PLRSDM"  # as the tools' help texts say
 _PARTS = (("G", "ghost", "the nominal structure"), ("M", "map", "the map"), ("A", "arrows", "arrows"))
 _PARTS += (("O", "overlay", "the overlaid ensemble"),)
 
@@ -82,9 +83,9 @@ class RunWindow(QObject):
             ".": (lambda: self.particle.step(1), "the next particle"),
             "H": (self.explorer.home, "the whole landscape"),
         }
-        for number, (tool, button) in enumerate(self.explorer.tools.items(), start=1):
+        for letter, (tool, button) in zip(_TOOL_KEYS, self.explorer.tools.items(), strict=True):
             action = functools.partial(self.explorer.set_tool, tool)
-            keys[f"Alt+{number}"] = action, f"in the landscape: {button.text().lower()}"
+            keys[letter] = action, f"in the landscape: {button.text().lower()}"
         for letter, part, text in _PARTS:
             keys[f"Alt+{letter}"] = functools.partial(self.layers.toggle, part), f"show or hide {text}"
         return {**keys, "F1": (self.tell_keys, "these keys")}

@@ -1,5 +1,6 @@
 """Several processes give what one gives: gradients, metrics, posteriors, resumed runs."""
 
+import atexit
 import os
 import signal
 import subprocess
@@ -245,6 +246,24 @@ def check_posterior_of_few_images(folder: Path) -> None:
 
 def test_a_process_without_images_has_the_posterior_of_the_others(particle_set):
     in_processes(2, check_posterior_of_few_images, particle_set)
+
+
+def part_late(folder: Path) -> None:
+    """The first process comes to its end a second after the others; all note when they have parted."""
+    own = folder / f"parted-{os.environ['RANK']}"
+    atexit.register(lambda: own.write_text(str(time.time())))  # called after what joining registers
+    distributed.join()
+    distributed.wait()
+    if distributed.is_main():
+        time.sleep(1.0)
+        (folder / "end").write_text(str(time.time()))
+
+
+def test_no_process_leaves_before_all_have_come_to_their_end(tmp_path):
+    in_processes(3, part_late, tmp_path)
+    end, *parted = (float((tmp_path / name).read_text()) for name in ("end", "parted-1", "parted-2", "parted-0"))
+    assert min(parted) >= end
+    assert parted[-1] == max(parted)  # it holds the store
 
 
 @pytest.mark.parametrize("error", [ConfigError("wrong"), MemoryError()])

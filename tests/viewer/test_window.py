@@ -70,8 +70,10 @@ def test_every_key_does_something_and_is_told(open_run, analysed_folder, viewer,
     assert opened.session.particle == first + 1
     shortcuts[","].activated.emit()
     assert opened.session.particle == first
-    shortcuts["Alt+2"].activated.emit()
-    assert opened.explorer.tools["lasso"].isChecked()
+    for key in "LRSDMP":
+        shortcuts[key].activated.emit()
+        (button,) = [button for button in opened.explorer.tools.values() if button.isChecked()]
+        assert f"({key})" in button.toolTip()
     shortcuts["Alt+G"].activated.emit()
     assert opened.layers.is_shown("ghost")
     shortcuts["Alt+M"].activated.emit()

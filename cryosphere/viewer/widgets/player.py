@@ -25,7 +25,7 @@ class Player(QWidget):
         self.slider.setPageStep(5)
         self.play = QPushButton("Play", self)
         self.play.setCheckable(True)
-        self.play.setToolTip("Play the path, or stop (Space)")
+        self.play.setToolTip("Play the path, or stop (K)")
         self.mode = QComboBox(self)
         self.mode.addItems(_MODES)
         self.mode.setToolTip("What happens at the end of the path")
