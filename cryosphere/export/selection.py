@@ -131,7 +131,7 @@ def select_states(run: Run) -> Selection:
     names = tuple(f"state {number}" for number in table["state"])
     latent = table[[f"z{number}" for number in range(1, run.latent_dim + 1)]].to_numpy(float)
     low, high = table["population_low"].to_numpy(), table["population_high"].to_numpy()
-    return Selection(latent, names, None, table["population"].to_numpy(), (high - low) / 2, membership)
+    return Selection(latent, names, None, table["population"].to_numpy(float), (high - low) / 2, membership)
 
 
 def _from_conformers(run: Run, conformers: Conformers, word: str, rows: Int[np.ndarray, " row"]) -> Selection:

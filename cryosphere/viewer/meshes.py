@@ -165,7 +165,7 @@ def _thin(structure: Structure) -> Tube:
 
 def _shades(count: int) -> list[tuple]:
     """Colours of conformations in order."""
-    return [colour[:3] for colour in _PATH_COLOURS(np.linspace(0, 1, count)).tolist()]
+    return [tuple(colour[:3]) for colour in _PATH_COLOURS(np.linspace(0, 1, count)).tolist()]
 
 
 def _read_models(path: Path) -> tuple[Structure, Float[np.ndarray, "model residue 3"]]:

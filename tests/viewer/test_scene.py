@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import threading
+import time
 
 import gemmi
-import imageio.v3 as iio
 import numpy as np
 import pytest
 
@@ -15,8 +16,10 @@ from cryosphere.export.selection import Selection, select_states
 from cryosphere.io.mrc import write_volume
 from cryosphere.viewer.session import Session
 from tests.run_factory import write_protein
+from tests.viewer.films import read_film
 
 SPACING = 2.5
+PARTS = ("ghost", "map", "arrows", "overlay")
 ORIGIN = np.array([-50.0, -45.0, -40.0])
 
 
@@ -30,33 +33,58 @@ def window(screen):
     shown.close()
 
 
-@pytest.fixture
-def viewer(window):
-    """The window, empty; overrides the one of every test."""
-    window.layers.clear()
-    yield window
-    window.layers.clear()
-
-
-@pytest.fixture
-def layers(viewer, session, wait_until):
+@pytest.fixture(scope="module")
+def scene(window, analysed_folder):
+    """One panel in it, with its session."""
     from cryosphere.viewer.layers import SceneLayers
-
-    made = SceneLayers(viewer, session)
-    wait_until(lambda: made.is_idle)
-    yield made
-    made.close_work()
-
-
-@pytest.fixture
-def widget(viewer, session, layers):
     from cryosphere.viewer.widgets.scene import SceneWidget
 
+    session = Session.open(analysed_folder)
+    layers = SceneLayers(window, session)
     made = SceneWidget(session, layers)
-    dock = viewer.window.add_dock_widget(made, name="3-D view", area="right")
+    window.window.add_dock_widget(made, name="3-D view", area="right")
     yield made
-    made.close_work()
-    viewer.window.remove_dock_widget(dock)
+    layers.close_work()
+
+
+@pytest.fixture
+def viewer(window):
+    """The window; overrides the one of every test."""
+    return window
+
+
+@pytest.fixture
+def session(scene):
+    return scene.session
+
+
+@pytest.fixture
+def layers(scene):
+    return scene.layers
+
+
+@pytest.fixture
+def widget(scene):
+    return scene
+
+
+@pytest.fixture(autouse=True)
+def as_at_first(request, analysed_folder):
+    """Every test finds the window as it was opened."""
+    if "layers" not in request.fixturenames:
+        return
+    session, layers, wait_until = (request.getfixturevalue(name) for name in ("session", "layers", "wait_until"))
+    fresh = Session.open(analysed_folder)
+    for part in PARTS:
+        if layers.is_shown(part):
+            layers.set_shown(part, False)
+    layers.set_tint("segment")
+    layers.set_arrows("nominal")
+    layers.set_overlay("path")
+    layers.set_rendering("iso")
+    session.set_segments(fresh.segment_colours, fresh.segment_shown)
+    session.set_path(fresh.path, fresh.path_name)
+    wait_until(lambda: layers.is_idle)
 
 
 @pytest.fixture(scope="module")
@@ -101,8 +129,12 @@ def test_a_particle_is_drawn_as_it_is_exported(session, layers, wait_until, tmp_
 def test_the_slider_scrubs_the_path_and_follows_it(viewer, session, layers, wait_until, tmp_path):
     from qtpy.QtWidgets import QApplication
 
-    shown = []
-    session.conformation_changed.connect(lambda: shown.append(session.frame))
+    shown: list = []
+
+    def note() -> None:
+        shown.append(session.frame)
+
+    session.conformation_changed.connect(note)
     assert viewer.dims.nsteps[0] == len(session.path)
     viewer.dims.set_current_step(0, 13)
     wait_until(lambda: session.frame == 13 and layers.is_idle)
@@ -119,6 +151,7 @@ def test_the_slider_scrubs_the_path_and_follows_it(viewer, session, layers, wait
     assert viewer.dims.current_step[0] == 4
     viewer.dims.set_current_step(0, 5)
     assert shown == [13, 4, None, 5]
+    session.conformation_changed.disconnect(note)
 
 
 def test_another_path_gives_the_slider_its_frames(viewer, session, layers, wait_until):
@@ -182,7 +215,7 @@ def test_arrows_go_from_the_nominal_structure_to_the_conformation(viewer, sessio
     layers.set_arrows("path")
     wait_until(lambda: layers.is_idle)
     along = np.linalg.norm(np.subtract(*session.positions(session.path[[0, -1]])), axis=1)
-    assert len(arrows.vertices) or len(named(viewer, "motion").vertices) == 40 * int((along >= 1.0).sum())
+    assert len(named(viewer, "motion").vertices) == 40 * int((along >= 1.0).sum())
 
 
 def test_the_ensemble_is_overlaid(viewer, session, layers, wait_until):
@@ -214,7 +247,6 @@ def test_the_map_lies_where_its_header_says(viewer, session, layers, widget, map
     np.testing.assert_allclose(radius, np.sqrt(-800 * np.log(layers.level)), atol=0.3)
     widget.level.setValue(600)
     wait_until(lambda: layers.is_idle)
-    radius = np.linalg.norm(surface.vertices * surface.scale + surface.translate, axis=1)
     surface = named(viewer, "map map.mrc")
     radius = np.linalg.norm(surface.vertices * surface.scale + surface.translate, axis=1)
     np.testing.assert_allclose(radius, np.sqrt(-800 * np.log(layers.level)), atol=0.3)
@@ -235,13 +267,11 @@ def test_a_map_elsewhere_is_refused(viewer, session, layers, widget, wait_until,
     layers.set_map(tmp_path / "far.mrc")
     wait_until(lambda: layers.is_idle)
     assert "no residue of protein.cif lies in this map" in last_message()
-    assert layers.map is None
     (tmp_path / "text.mrc").write_text("no map")
     layers.set_map(tmp_path / "text.mrc")
     wait_until(lambda: layers.is_idle)
     assert "not an MRC file" in last_message()
-    with pytest.raises(InputError, match="choose the file"):
-        layers.toggle("map")
+    assert not layers.is_shown("map")
 
 
 def test_the_eye_and_the_dustbin_of_the_list_are_followed(viewer, session, layers, widget, wait_until):
@@ -307,7 +337,7 @@ def test_the_path_is_recorded(viewer, session, layers, widget, wait_until, tmp_p
     assert widget.record_button.text() == "Cancel"
     wait_until(lambda: not widget.recorder.is_running)
     path = tmp_path / name
-    images = [iio.imread(file) for file in sorted(path.iterdir())] if path.is_dir() else list(iio.imread(path))
+    images, _ = read_film(path)
     assert len(images) == 4
     assert all(np.abs(one.astype(int) - other).max() > 60 for one, other in itertools.pairwise(images))
     assert images[0].shape[0] % 2 == images[0].shape[1] % 2 == 0
@@ -334,7 +364,9 @@ def test_any_structure_can_be_shown(viewer, session, layers, wait_until, tmp_pat
     np.testing.assert_allclose(np.asarray(same.vertices)[:, ::-1].mean(0), session.nominal_positions.mean(0), atol=1)
     smaller = gemmi.read_structure(str(tmp_path / "same.cif"))
     smaller[0].remove_chain("B")
-    smaller.add_model(smaller[0])
+    second = smaller[0].clone()
+    second.num = 2
+    smaller.add_model(second)
     smaller.make_mmcif_document().write_file(str(tmp_path / "smaller.cif"))
     layers.add_model(tmp_path / "smaller.cif")
     wait_until(lambda: layers.is_idle)
@@ -347,9 +379,6 @@ def test_any_structure_can_be_shown(viewer, session, layers, wait_until, tmp_pat
 
 def test_closing_the_window_while_it_works(screen, analysed_folder, tmp_path, monkeypatch):
     """Neither hangs nor crashes, and leaves no thread at work."""
-    import threading
-    import time
-
     import napari
     from qtpy.QtWidgets import QApplication
 
@@ -369,6 +398,8 @@ def test_closing_the_window_while_it_works(screen, analysed_folder, tmp_path, mo
     layers = SceneLayers(viewer, session)
     widget = SceneWidget(session, layers)
     viewer.window.add_dock_widget(widget, name="3-D view")
+    with pytest.raises(InputError, match="choose the file"):
+        layers.toggle("map")
     layers.set_shown("overlay", True)
     widget.record(tmp_path / "film.gif")
     started.wait(10)

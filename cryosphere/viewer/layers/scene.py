@@ -49,6 +49,8 @@ class SceneLayers:
         Of these colours.
     arrows_of, overlay_of : str
         What arrows connect, and what is overlaid.
+    is_closed : bool
+        Whether nothing is drawn any more.
     """
 
     drawn = Signal()
@@ -62,7 +64,7 @@ class SceneLayers:
         self.arrows_of: ArrowsOf = "nominal"
         self.overlay_of: OverlayOf = "path"
         self._wanted: dict[str, bool] = dict.fromkeys(PARTS, False)
-        self._is_closed = False
+        self.is_closed = False
         window = viewer.window._qt_window
         self._stack = LayerStack(viewer)
         self._tube_work = Latest(self.meshes.shown, self._show, window)
@@ -84,9 +86,9 @@ class SceneLayers:
 
     def close_work(self) -> None:
         """Stop all work, and follow the session no longer."""
-        if self._is_closed:
+        if self.is_closed:
             return
-        self._is_closed = True
+        self.is_closed = True
         self.closed.emit()
         self.session.conformation_changed.disconnect(self._request)
         self.session.segments_changed.disconnect(self._request)

@@ -67,7 +67,7 @@ class SceneWidget(QWidget):
 
     def _colour_group(self) -> QGroupBox:
         group, layout = _group("Conformation")
-        self.tint = QComboBox()
+        self.tint = _narrow()
         for name in TINTS:
             self.tint.addItem(TINT_LABELS[name], name)
         self.tint.setToolTip("What the colours of the tube stand for.")
@@ -263,9 +263,17 @@ def _group(title: str) -> tuple[QGroupBox, QGridLayout]:
     return group, layout
 
 
+def _narrow() -> QComboBox:
+    """A list that may be narrower than its longest label."""
+    choice = QComboBox()
+    choice.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+    choice.setMinimumContentsLength(8)
+    return choice
+
+
 def _choice(labels: dict[str, str], chosen: object) -> QComboBox:
     """A list of labels; what is called when one is chosen gets its key."""
-    choice = QComboBox()
+    choice = _narrow()
     for key, label in labels.items():
         choice.addItem(label, key)
     choice.activated.connect(plainly(lambda _: chosen(choice.currentData())))
