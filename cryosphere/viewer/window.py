@@ -9,7 +9,7 @@ from pathlib import Path
 import napari
 from qtpy.QtCore import QEvent, QObject, Qt, QTimer
 from qtpy.QtGui import QKeySequence, QShortcut
-from qtpy.QtWidgets import QFileDialog, QLabel, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QFileDialog, QLabel, QPushButton, QScrollArea, QVBoxLayout, QWidget
 
 from cryosphere.runs.run import Run
 from cryosphere.viewer.layers import SceneLayers
@@ -53,7 +53,7 @@ class RunWindow(QObject):
         self._docks = [viewer.window.add_dock_widget(self.explorer, name="Explorer", area="right")]
         for name, panel in self._lower.items():
             tabify = len(self._docks) > 1
-            self._docks.append(viewer.window.add_dock_widget(panel, name=name, area="right", tabify=tabify))
+            self._docks.append(viewer.window.add_dock_widget(_scrolling(panel), name=name, area="right", tabify=tabify))
         QTimer.singleShot(0, self._arrange)
         self._main = self.explorer.window()
         self.keys = self._keys()
@@ -116,6 +116,17 @@ class RunWindow(QObject):
         for dock in docks:
             self.viewer.window.remove_dock_widget(dock)
         self.layers.remove()
+
+
+def _scrolling(panel: QWidget) -> QScrollArea:
+    """A panel that may be higher than its dock."""
+    area = QScrollArea()
+    area.setWidgetResizable(True)
+    area.setFrameShape(QScrollArea.Shape.NoFrame)
+    area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+    area.setMinimumWidth(panel.minimumSizeHint().width() + area.verticalScrollBar().sizeHint().width())
+    area.setWidget(panel)
+    return area
 
 
 def open_run(viewer: napari.Viewer, folder: Path | str) -> RunWindow:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 import sys
 import time
 
@@ -16,6 +15,19 @@ from tests.run_factory import make_run
 from tests.viewer.noiseless import make_noiseless_run
 
 
+def _start_xvfb() -> str:
+    """Start a screen that stays as long as this process (Qt ends what is left on one that goes away); its number."""
+    (told, tell), (alive, _) = os.pipe(), os.pipe()
+    options = ["-displayfd", "3", "-screen", "0", "1920x1200x24", "+extension", "GLX", "-nolisten", "tcp"]
+    script = 'Xvfb "$@" 2> /dev/null & server=$!; cat > /dev/null; kill $server'
+    connected = [(os.POSIX_SPAWN_DUP2, alive, 0), (os.POSIX_SPAWN_DUP2, tell, 3)]
+    os.posix_spawn("/bin/sh", ["sh", "-c", script, "sh", *options], os.environ, file_actions=connected)
+    os.close(alive)
+    os.close(tell)
+    with os.fdopen(told) as text:
+        return text.readline().strip()
+
+
 @pytest.fixture(scope="session")
 def screen():
     """A display: the one that is there, or Xvfb's."""
@@ -25,34 +37,14 @@ def screen():
         return
     if shutil.which("Xvfb") is None:
         pytest.skip("no screen in memory here: apt install xvfb libgl1-mesa-dri")
-    read, write = os.pipe()
-    command = [
-        "Xvfb",
-        "-displayfd",
-        str(write),
-        "-screen",
-        "0",
-        "1920x1200x24",
-        "+extension",
-        "GLX",
-        "-nolisten",
-        "tcp",
-    ]
-    server = subprocess.Popen(command, pass_fds=[write], stderr=subprocess.DEVNULL)
-    os.close(write)
-    with os.fdopen(read) as told:
-        number = told.readline().strip()
+    number = _start_xvfb()
     known = {name: os.environ.get(name) for name in ("DISPLAY", "QT_QPA_PLATFORM", "NAPARI_CONFIG")}
     os.environ |= {"DISPLAY": f":{number}", "QT_QPA_PLATFORM": "xcb", "NAPARI_CONFIG": ""}
     try:
         check_display()
     except DisplayError as error:
-        server.kill()
-        server.wait()
         pytest.skip(str(error))
     yield
-    server.terminate()
-    server.wait()
     for name, value in known.items():
         os.environ.pop(name, None) if value is None else os.environ.__setitem__(name, value)
 

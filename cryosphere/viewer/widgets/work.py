@@ -13,7 +13,6 @@ from qtpy.QtWidgets import (
     QHeaderView,
     QLabel,
     QPushButton,
-    QScrollArea,
     QTableWidget,
     QTableWidgetItem,
     QVBoxLayout,
@@ -42,19 +41,10 @@ class WorkWidget(QWidget):
         self.share.setToolTip("How many particles there are, and the share with a 68 % interval by their number")
         self.exporter = ExportBox(session)
         self._summaries = Latest(self._summarise, self._show_summary, self)
-        inside = QWidget()
-        layout = QVBoxLayout(inside)
+        layout = QVBoxLayout(self)
         layout.addWidget(_boxed("Selections", self.list))
         layout.addWidget(_boxed("The selection in numbers", self.share, self.summary), 1)
         layout.addWidget(self.exporter)
-        area = QScrollArea()
-        area.setWidgetResizable(True)
-        area.setFrameShape(QScrollArea.Shape.NoFrame)
-        area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        area.setWidget(inside)
-        outer = QVBoxLayout(self)
-        outer.setContentsMargins(0, 0, 0, 0)
-        outer.addWidget(area)
         session.selections_changed.connect(self._follow)
         self._follow()
 
