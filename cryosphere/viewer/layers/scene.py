@@ -28,7 +28,7 @@ PARTS: tuple[Part, ...] = get_args(Part)
 _NAMES = {"tube": "conformation", "ghost": "nominal structure", "arrows": "motion", "overlay": "ensemble"}
 _OPACITY = {"tube": 1.0, "ghost": 0.35, "arrows": 1.0, "overlay": 0.35}
 # Share of the canvas that the structure fills at first, and the angle of the lens (degrees).
-_FILLED, _LENS = 0.7, 10.0
+_FILLED, _LENS = 0.85, 10.0
 
 
 class SceneLayers:
