@@ -13,7 +13,7 @@ from cryosphere.viewer.tube import across
 MOST_ARROWS, LEAST_MOTION = 120, 1.0
 _SIDES = 8
 # Width of the head in radii of the shaft; its length in these, and at most this share of the arrow.
-_HEAD_WIDTH, _HEAD_LENGTH, _HEAD_SHARE = 2.2, 5.0, 0.5
+_HEAD_WIDTH, _HEAD_LENGTH, _HEAD_SHARE = 3.0, 8.0, 0.5
 
 
 @dataclass(frozen=True)

@@ -44,11 +44,12 @@ class Mesh:
 
 @dataclass(frozen=True)
 class Shown:
-    """A conformation: its tube, what its colours mean, and arrows where they are wanted."""
+    """A conformation: its tube, what its colours mean, arrows where they are wanted, and the ends of the path."""
 
     mesh: Mesh
     legend: Legend
     arrows: Mesh | None
+    ends: tuple[Float[np.ndarray, "residue 3"], Float[np.ndarray, "residue 3"]]
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ class Meshes:
         positions = self.session.positions(latent[None])[0]
         found = self.tints.of(tint, positions)
         arrows = None if arrows_of is None else self._arrows(positions, arrows_of)
-        return Shown(self._tube_mesh(positions, found.colours), found.legend, arrows)
+        return Shown(self._tube_mesh(positions, found.colours), found.legend, arrows, self.path_ends())
 
     def nominal(self) -> Mesh:
         """The nominal structure as the tube that stands for a conformation until one is decoded."""
@@ -98,14 +99,15 @@ class Meshes:
         return _plain(thin.vertices(self.session.nominal_positions), thin.faces, _GHOST)
 
     def _arrows(self, positions: Float[np.ndarray, "residue 3"], arrows_of: ArrowsOf) -> Mesh:
-        path = self.session.path
-        if arrows_of == "nominal":
-            start, end = self.session.nominal_positions, positions
-        else:
-            if self._ends is None or self._ends[0] is not path:
-                self._ends = (path, self.session.positions(path[[0, -1]]))
-            start, end = self._ends[1]
+        start, end = (self.session.nominal_positions, positions) if arrows_of == "nominal" else self.path_ends()
         return _plain(*motion_arrows(start, end).surface(_ARROW_RADIUS * self.tube.radius), _ARROW)
+
+    def path_ends(self) -> tuple[Float[np.ndarray, "residue 3"], Float[np.ndarray, "residue 3"]]:
+        """The first and the last conformation of the path."""
+        path = self.session.path
+        if self._ends is None or self._ends[0] is not path:
+            self._ends = (path, self.session.positions(path[[0, -1]]))
+        return self._ends[1][0], self._ends[1][1]
 
     def overlay(self, overlay_of: OverlayOf) -> Mesh:
         """About 10 conformations along the path (dark to bright), or the states in their colours, as one mesh.

@@ -28,7 +28,7 @@ PARTS: tuple[Part, ...] = get_args(Part)
 _NAMES = {"tube": "conformation", "ghost": "nominal structure", "arrows": "motion", "overlay": "ensemble"}
 _OPACITY = {"tube": 1.0, "ghost": 0.35, "arrows": 1.0, "overlay": 0.35}
 # Share of the canvas that the structure fills at first, and the angle of the lens (degrees).
-_FILLED, _LENS = 0.7, 10.0
+_FILLED, _LENS = 0.85, 10.0
 
 
 class SceneLayers:
@@ -65,6 +65,7 @@ class SceneLayers:
         self.overlay_of: OverlayOf = "path"
         self._wanted: dict[str, bool] = dict.fromkeys(PARTS, False)
         self.is_closed = False
+        self._reach: tuple[np.ndarray, ...] = ()
         window = viewer.window._qt_window
         self._stack = LayerStack(viewer)
         self._tube_work = Latest(self.meshes.shown, self._show, window)
@@ -110,12 +111,19 @@ class SceneLayers:
         self._stack.put_mesh(part, mesh, _NAMES[part], _OPACITY[part])
 
     def fit_camera(self) -> None:
-        """Look at the nominal structure where it is broadest, and let it fill the canvas."""
-        view, camera = broad_view(self.session.nominal_positions), self.viewer.scene.camera
+        """Look at the nominal structure and the ends of the path where they are broadest, and let them fill the canvas.
+
+        What is not decoded yet does not count.
+        """
+        view, camera = (
+            broad_view(np.concatenate([self.session.nominal_positions, *self._reach])),
+            self.viewer.scene.camera,
+        )
         camera.perspective = _LENS
         camera.set_view_direction(tuple(view.direction[::-1]), tuple(view.up[::-1]))
         camera.center = tuple(view.centre[::-1].tolist())
         camera.zoom = view.zoom(*self.viewer.canvas.size, filled=_FILLED)
+        self._fitted = (camera.angles, camera.center, camera.zoom)
 
     # The conformation.
 
@@ -123,6 +131,12 @@ class SceneLayers:
         self._tube_work.request(self.session.latent, self.tint, self.arrows_of if self._wanted["arrows"] else None)
 
     def _show(self, shown: Shown) -> None:
+        if not self._reach:
+            self._reach = shown.ends
+            camera = self.viewer.scene.camera
+            if (camera.angles, camera.center, camera.zoom) == self._fitted:
+                self.fit_camera()
+        self._slider.follow()  # only now, so that tube and slider are painted at once
         self._put("tube", shown.mesh)
         if shown.arrows is not None and self._wanted["arrows"]:
             self._put("arrows", shown.arrows)

@@ -15,7 +15,7 @@ _DIMENSIONS = 4
 
 
 class PathSlider:
-    """Moving the slider shows a frame of the path, and a frame shown otherwise moves the slider.
+    """Moving the slider shows a frame of the path, and :meth:`follow` moves it to a frame shown otherwise.
 
     One invisible point per frame is what gives napari's slider its length.
     """
@@ -27,13 +27,11 @@ class PathSlider:
         self.renew()
         self.dims.events.current_step.connect(self._scrub)
         session.path_changed.connect(self.renew)
-        session.conformation_changed.connect(self.follow)
 
     def close(self) -> None:
         """Follow nothing any more."""
         self.dims.events.current_step.disconnect(self._scrub)
         self.session.path_changed.disconnect(self.renew)
-        self.session.conformation_changed.disconnect(self.follow)
 
     def renew(self) -> None:
         """Give the slider as many places as the path has frames."""

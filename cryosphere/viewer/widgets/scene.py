@@ -139,7 +139,7 @@ class SceneWidget(QWidget):
         self.frames_per_second = QSpinBox()
         self.frames_per_second.setRange(1, 60)
         self.frames_per_second.setValue(15)
-        self.frames_per_second.setSuffix(" frames/s")
+        self.frames_per_second.setSuffix(" fps")
         self.frames_per_second.setToolTip("Frames per second of the film.")
         self.forth_and_back = QCheckBox("forth and back")
         self.forth_and_back.setChecked(True)
