@@ -7,9 +7,9 @@ from jaxtyping import Bool, Float, Int
 
 from cryosphere.records import Structure
 
-# Most residues for (rings per residue, sides), and the coarsest for all that have more: drawing without a graphics card
-# takes about 1 s per million triangles.
-_DETAIL = ((600, (6, 10)), (4000, (3, 6)), (None, (2, 4)))
+# Most residues for (rings per residue, sides), and the coarsest for all that have more: without a graphics card the
+# time of a picture grows with the triangles.
+_DETAIL = ((600, (6, 10)), (1200, (3, 6)), (4000, (2, 5)), (None, (2, 4)))
 # Spheres of ligand groups and of residues without neighbours, in radii of the tube.
 _SPHERE = 1.7
 # Rings that round an end off: (radius, distance beyond the end) in radii of the tube, from the end to the tip.
