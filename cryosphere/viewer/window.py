@@ -75,6 +75,7 @@ class RunWindow(QObject):
             first, second = self._docks[:2]
             self._main.resizeDocks([first, second], [1, 1], Qt.Orientation.Vertical)
             second.raise_()
+            self.layers.fit_camera()
 
     def _keys(self) -> dict[str, tuple[Callable[[], None], str]]:
         keys = {

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from jaxtyping import Bool, Float
 from matplotlib.artist import Artist
@@ -11,7 +13,7 @@ from matplotlib.colors import LinearSegmentedColormap, ListedColormap, to_hex, t
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
-from qtpy.QtCore import QEvent, Qt, Signal
+from qtpy.QtCore import QEvent, Qt, QTimer, Signal
 from qtpy.QtWidgets import QApplication, QSizePolicy, QWidget
 
 from cryosphere.analysis.style import ORANGE
@@ -32,6 +34,8 @@ _SELECTING = ("lasso", "rectangle", "state")
 _MARGINS = (58, 42, 10, 8)
 _STEP = 3.0
 _FONT = 8.5
+# Milliseconds in which a conformation is usually in its layer, so that it is painted before its marker.
+_LATER = 60
 
 
 class PointCloud(Artist):
@@ -93,6 +97,8 @@ class PlaneCanvas(FigureCanvasQTAgg):
             self.setParent(parent)
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Expanding)
         self.setMinimumSize(220, 240)
+        self._later = QTimer(self, singleShot=True, interval=_LATER)
+        self._later.timeout.connect(self.update)
         self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
         self.tool = "pick"
         self.plane: Plane | None = None
@@ -213,9 +219,10 @@ class PlaneCanvas(FigureCanvasQTAgg):
         self.draw_idle()
 
     def show_marker(self, place: Float[np.ndarray, " 2"] | None) -> None:
-        """Mark the place of the conformation that is shown."""
+        """Mark the place of the conformation that is shown; painted a little later, together with the conformation, as
+        each painting is of the whole window where it has an OpenGL view."""
         self._marker.set_data(*([[], []] if place is None else place[:, None]))
-        self._draw_over()
+        self._draw_over(self._later.start)
 
     def show_path(self, places: Float[np.ndarray, "frame 2"]) -> None:
         """Show a path, its beginning as a larger dot."""
@@ -270,14 +277,14 @@ class PlaneCanvas(FigureCanvasQTAgg):
         for artist in (self._path, self._ends, self._line, self._marker):
             self._axes.draw_artist(artist)
 
-    def _draw_over(self) -> None:
-        """Draw what moves over what is there."""
+    def _draw_over(self, paint: Callable[[], None] | None = None) -> None:
+        """Draw what moves over what is there, and have it painted."""
         if self._background is None:
             self.draw_idle()
             return
         self.restore_region(self._background)
         self._draw_animated()
-        self.update()  # blit() would paint the whole window at once, the 3-D view with it
+        (paint or self.update)()  # blit() would paint the whole window at once, the 3-D view with it
 
     # -- the mouse -------------------------------------------------------------------------------------------------
 

@@ -32,10 +32,13 @@ from cryosphere.viewer.widgets.recorder import Recorder
 
 _STEPS = 1000
 _PARTS = {
-    "ghost": ("nominal structure", "Show the nominal structure as a grey ghost behind the conformation (G)."),
-    "arrows": ("motion arrows", "Show arrows for residues that move by more than 1 Å."),
-    "overlay": ("ensemble", "Show about ten conformations of the path, or the states, behind the conformation."),
-    "map": ("map", "Show the consensus map about the structure; choose its file below first."),
+    "ghost": ("nominal structure", "Show the nominal structure as a grey ghost behind the conformation (Alt+G)."),
+    "arrows": ("motion arrows", "Show arrows for residues that move by more than 1 Å (Alt+A)."),
+    "overlay": (
+        "ensemble",
+        "Show about ten conformations of the path, or the states, behind the conformation (Alt+O).",
+    ),
+    "map": ("map", "Show the consensus map about the structure; choose its file below first (Alt+M)."),
 }
 _FORMATS = {"mp4": "MP4 film", "gif": "GIF film", "png": "PNG images"}
 
