@@ -5,7 +5,7 @@ Qt's; a time ends when the window has painted what followed. Needs a screen: und
 ``xvfb-run -s "-screen 0 1920x1200x24 +extension GLX" python viewer.py RUN``.
 
 ``open_s`` is the reading of the run; ``first_paint_s`` from making the explorer to particles on the screen;
-``click_s`` from the mouse button to the conformation's positions (to the drawn tube, where there are layers);
+``click_s`` from the mouse button to the picture of the conformation on the screen;
 ``drag_s`` the same for every further move; ``lasso_s`` from letting go to the selection with its outline;
 ``redraw_s`` all of the canvas; ``colour_s`` colours by a column; ``path_s`` from letting go to a path's latents.
 ``…_cpu_s`` is what the processor took, all threads together (of a click, with letting go), where other work keeps the
@@ -30,13 +30,9 @@ from qtpy.QtCore import QPoint, Qt
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication
 
+from cryosphere.viewer.layers import SceneLayers
 from cryosphere.viewer.session import Session
 from cryosphere.viewer.widgets.explorer import ExplorerWidget
-
-try:
-    from cryosphere.viewer.layers import SceneLayers
-except ImportError:
-    SceneLayers = None
 
 
 class Window:
@@ -45,20 +41,19 @@ class Window:
     def __init__(self, session: Session) -> None:
         self.session = session
         self.viewer = napari.Viewer(ndisplay=3)
-        self.layers = None if SceneLayers is None else SceneLayers(self.viewer, session)
+        self.layers = SceneLayers(self.viewer, session)
         self.wait(lambda: True)
-        if self.layers is None:
-            self._decode()  # so that the first click is like the others
-            session.conformation_changed.connect(self._decode)
         start, cpu = time.perf_counter(), time.process_time()
         self.explorer = ExplorerWidget(session)
         self.viewer.window.add_dock_widget(self.explorer, name="Explorer", area="right")
         self.wait(lambda: self.explorer.plane is not None)
         self.first_paint, self.first_paint_cpu = time.perf_counter() - start, time.process_time() - cpu
         self.wait(lambda: not self.explorer.is_busy)
+        self.swapped = 0.0
+        self.viewer.window._qt_viewer.canvas.native.frameSwapped.connect(self._note_swap)
 
-    def _decode(self) -> None:
-        self.session.positions(self.session.latent[None])
+    def _note_swap(self) -> None:
+        self.swapped = time.perf_counter()
 
     def wait(self, holds: Callable[[], bool]) -> None:
         """Let the window work until something holds and is painted."""
@@ -74,23 +69,29 @@ class Window:
         x, y = self.explorer.canvas.figure.axes[0].transData.transform(place)
         return QPoint(round(x), round(self.explorer.canvas.height() - y))
 
-    def is_drawn(self) -> bool:
-        """Whether the conformation that is asked for is there."""
-        return self.layers is None or self.layers.is_idle
+    def wait_for_structure(self, holds: Callable[[], bool]) -> None:
+        """Let the window work until the conformation is in its layer and the next picture is on the screen."""
+        app = QApplication.instance()
+        while not (holds() and self.layers.is_idle):
+            app.processEvents()
+            time.sleep(0.0005)
+        ready = time.perf_counter()
+        while self.swapped < ready and time.perf_counter() < ready + 2:
+            app.processEvents()
 
     def press(self, place: np.ndarray) -> float:
         """Seconds from the mouse button to the conformation."""
         before, start = self.session.particle, time.perf_counter()
         QTest.mousePress(self.explorer.canvas, Qt.MouseButton.LeftButton, pos=self.pixel(place))
-        self.wait(lambda: self.session.particle != before and self.is_drawn())
-        return time.perf_counter() - start
+        self.wait_for_structure(lambda: self.session.particle != before)
+        return self.swapped - start
 
     def move(self, place: np.ndarray) -> float:
         """Seconds that a move with the button held takes."""
         start = time.perf_counter()
         QTest.mouseMove(self.explorer.canvas, self.pixel(place))
-        self.wait(self.is_drawn)
-        return time.perf_counter() - start
+        self.wait_for_structure(lambda: True)
+        return self.swapped - start
 
     def release(self, place: np.ndarray, holds: Callable[[], bool]) -> float:
         """Seconds from letting go until something holds."""
@@ -169,7 +170,6 @@ def main() -> None:
         folder = Path(temporary) / "run"
         repeat(options.run, options.particles, folder)
         found = {"run": options.run.name, "particles": options.particles, "cores": os.cpu_count()}
-        found |= {"draws": "positions" if SceneLayers is None else "tube"}
         found |= {name: round(value, 4) for name, value in measure(folder).items()}
     print(json.dumps(found))
     if options.output is not None:

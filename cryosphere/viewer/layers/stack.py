@@ -84,6 +84,8 @@ class LayerStack:
         self._layers[part] = layer
         chosen = set(self.viewer.layers.selection)
         self.viewer.layers.insert(min(places, default=len(self.viewer.layers)), layer)
+        if isinstance(layer, Surface):
+            _keep_program(self.viewer, layer)
         if chosen:
             self.viewer.layers.selection = chosen & set(self.viewer.layers)
         layer.events.visible.connect(lambda: self.seen.emit(part, bool(layer.visible)))
@@ -94,3 +96,14 @@ class LayerStack:
             if layer is event.value:
                 del self._layers[part]
                 self.seen.emit(part, False)
+
+
+def _keep_program(viewer: Viewer, surface: Surface) -> None:
+    """Keep the shader function that takes colours of vertices. vispy makes another for every mesh, and compiles the
+    whole program again for it, which is a sixth of the time of a picture without a graphics card."""
+    visual = viewer.window._qt_viewer.canvas.layer_to_visual.get(surface)
+    node = getattr(visual, "node", None)
+    make = getattr(node, "_build_color_transform", None)
+    if make is not None:
+        kept = make(np.zeros((1, 3, 4), np.float32))
+        node._build_color_transform = lambda colours: kept if colours.shape[-1] == 4 else make(colours)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 from jaxtyping import Bool, Float
 from matplotlib.artist import Artist
@@ -98,7 +96,7 @@ class PlaneCanvas(FigureCanvasQTAgg):
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Expanding)
         self.setMinimumSize(220, 240)
         self._later = QTimer(self, singleShot=True, interval=_LATER)
-        self._later.timeout.connect(self.update)
+        self._later.timeout.connect(self._draw_over)
         self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
         self.tool = "pick"
         self.plane: Plane | None = None
@@ -222,7 +220,7 @@ class PlaneCanvas(FigureCanvasQTAgg):
         """Mark the place of the conformation that is shown; painted a little later, together with the conformation, as
         each painting is of the whole window where it has an OpenGL view."""
         self._marker.set_data(*([[], []] if place is None else place[:, None]))
-        self._draw_over(self._later.start)
+        self._later.start()
 
     def show_path(self, places: Float[np.ndarray, "frame 2"]) -> None:
         """Show a path, its beginning as a larger dot."""
@@ -277,14 +275,14 @@ class PlaneCanvas(FigureCanvasQTAgg):
         for artist in (self._path, self._ends, self._line, self._marker):
             self._axes.draw_artist(artist)
 
-    def _draw_over(self, paint: Callable[[], None] | None = None) -> None:
-        """Draw what moves over what is there, and have it painted."""
+    def _draw_over(self) -> None:
+        """Draw what moves over what is there."""
         if self._background is None:
             self.draw_idle()
             return
         self.restore_region(self._background)
         self._draw_animated()
-        (paint or self.update)()  # blit() would paint the whole window at once, the 3-D view with it
+        self.update()  # blit() would paint the whole window at once, the 3-D view with it
 
     # -- the mouse -------------------------------------------------------------------------------------------------
 

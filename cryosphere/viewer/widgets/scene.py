@@ -36,7 +36,7 @@ _PARTS = {
     "arrows": ("motion arrows", "Show arrows for residues that move by more than 1 Å (Alt+A)."),
     "overlay": (
         "ensemble",
-        "Show about ten conformations of the path, or the states, behind the conformation (Alt+O).",
+        "Show about ten conformations of the path, or the states, behind it (Alt+O).",
     ),
     "map": ("map", "Show the consensus map about the structure; choose its file below first (Alt+M)."),
 }
