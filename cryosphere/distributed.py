@@ -31,6 +31,8 @@ from cryosphere.errors import ConfigError
 # How long the others wait for one process, which may be preparing a stack of images; whoever started the processes
 # ends them all when one dies.
 _PATIENCE = timedelta(days=2)
+# Exit status of one of several processes whose failure is no user's mistake, which all would have told.
+CRASHED = 70
 # Seconds in which all come to the end, if one does.
 _PARTING = 60.0
 # Seconds between looks at the processes of a launch, and for which the first may take to say what ended another.
@@ -183,8 +185,8 @@ def n_cores() -> int:
 def launch(arguments: Sequence[str], n_processes: int) -> int:
     """Run ``python -m cryosphere`` with some arguments in several processes of this machine.
 
-    What the first process prints is shown, what the others print only if one of them fails first. When one fails the
-    others are ended.
+    What the first process prints is shown, what the others print only if one of them fails first, or crashes. When one
+    fails the others are ended.
 
     Returns
     -------
@@ -211,6 +213,7 @@ def launch(arguments: Sequence[str], n_processes: int) -> int:
                 command = [sys.executable, "-m", "cryosphere", *arguments]
                 processes.append(subprocess.Popen(command, env=os.environ | shared | own, **quiet))
             failed = _first_failure(processes)
+            crashed = any(process.poll() == CRASHED for process in processes[1:])
         finally:
             for process in processes:
                 process.terminate()
@@ -219,10 +222,11 @@ def launch(arguments: Sequence[str], n_processes: int) -> int:
             signal.signal(signal.SIGTERM, asked_to_end)
         if failed is None:
             return 0
-        if failed > 0:
+        if failed > 0 or crashed:
             others.seek(0)
             sys.stderr.write(others.read().decode(errors="replace"))
-        return processes[failed].returncode
+        status = processes[failed].returncode
+        return 1 if status == CRASHED else status
 
 
 def _first_failure(processes: list[subprocess.Popen]) -> int | None:

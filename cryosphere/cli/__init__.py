@@ -62,7 +62,7 @@ class _LazyGroup(click.Group):
             if processes is not None and processes.count() > 1 and status:
                 if not isinstance(error, SystemExit):
                     traceback.print_exc()
-                processes.abandon(1)
+                processes.abandon(1 if isinstance(error, SystemExit) else processes.CRASHED)
             raise
 
     def invoke(self, ctx: click.Context) -> Any:

@@ -129,8 +129,8 @@ def train(
         images.source = open_prepared(layout.prepared, order)
     _announce(trainer, chosen_device, say)
     trainer.train()
-    _summarise(trainer, say)
     distributed.wait()  # for the files of the first process
+    _summarise(trainer, say)
     run = Run.load(layout.folder, chosen_device)
     if posterior:
         ensure_posterior(run, progress=show_progress)

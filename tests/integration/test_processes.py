@@ -28,6 +28,7 @@ from cryosphere.runs.tables import load_posterior, read_metrics
 from cryosphere.training.elbo import ElboTrainer
 from cryosphere.training.encoding import prepare_encoder
 from cryosphere.training.marginal import MarginalTrainer
+from cryosphere.training.metrics import Metrics
 from cryosphere.training.stages import Stage
 from cryosphere.training.steps import Division, GradientSum
 from cryosphere.training.train import load_inputs, train
@@ -248,6 +249,20 @@ def test_a_process_without_images_has_the_posterior_of_the_others(particle_set):
     in_processes(2, check_posterior_of_few_images, particle_set)
 
 
+def train_with_slow_files(particle_set: Path, run: Path) -> None:
+    """The first process takes a second to write what it knows of an epoch."""
+    with pytest.MonkeyPatch.context() as patch:
+        if os.environ["RANK"] == "0":
+            plain = Metrics.append
+            patch.setattr(Metrics, "append", lambda *values: (time.sleep(1.0), plain(*values)))
+        train(settings(particle_set, {**PAPER, "training": {"epochs": 1}}), run, show_progress=False, posterior=False)
+
+
+def test_others_wait_for_the_files_of_the_first(particle_set, tmp_path):
+    in_processes(2, train_with_slow_files, particle_set, tmp_path / "run")
+    assert len(read_metrics(tmp_path / "run" / "metrics.jsonl")) == 1
+
+
 def part_late(folder: Path) -> None:
     """The first process comes to its end a second after the others; all note when they have parted."""
     own = folder / f"parted-{os.environ['RANK']}"
@@ -266,8 +281,8 @@ def test_no_process_leaves_before_all_have_come_to_their_end(tmp_path):
     assert parted[-1] == max(parted)  # it holds the store
 
 
-@pytest.mark.parametrize("error", [ConfigError("wrong"), MemoryError()])
-def test_a_failure_ends_a_process_that_others_wait_for(tmp_path, monkeypatch, error):
+@pytest.mark.parametrize(("error", "status"), [(ConfigError("wrong"), 1), (MemoryError(), distributed.CRASHED)])
+def test_a_failure_ends_a_process_that_others_wait_for(tmp_path, monkeypatch, error, status):
     def fail(*_):
         raise error
 
@@ -277,7 +292,7 @@ def test_a_failure_ends_a_process_that_others_wait_for(tmp_path, monkeypatch, er
     monkeypatch.setattr("cryosphere.config_files.read_config", fail)
     with pytest.raises((SystemExit, MemoryError)):
         main(["train", str(tmp_path / "config.yaml"), "-o", str(tmp_path / "run")])
-    assert statuses == [1]
+    assert statuses == [status]
 
 
 def test_whoever_ends_a_launch_ends_its_processes(tmp_path):
