@@ -269,9 +269,34 @@ def _show_flat() -> None:
     """Look at a stack image by image: in 3-D all of it would be read as one volume."""
     import napari
 
+    from cryosphere.viewer.widgets.notices import show_info
+
     viewer = napari.current_viewer()
     if viewer is not None:
+        if viewer.dims.ndisplay == 3 and len(viewer.layers):
+            show_info("Images are shown in 2-D; hide or remove them before going back to 3-D (Ctrl+Y).")
         viewer.dims.ndisplay = 2
+
+
+def _show_right_handed() -> None:
+    """Show x, y, z as a right-handed frame, and light the surfaces that are about to be added."""
+    import napari
+    from qtpy.QtCore import QTimer
+
+    from cryosphere.viewer.layers.stack import RIGHT_HANDED, light_surface
+
+    viewer = napari.current_viewer()
+    if viewer is None:
+        return
+    viewer.scene.camera.orientation = RIGHT_HANDED
+    before = set(viewer.layers)
+
+    def light() -> None:
+        for layer in viewer.layers:
+            if isinstance(layer, napari.layers.Surface) and layer not in before:
+                light_surface(viewer, layer)
+
+    QTimer.singleShot(0, light)
 
 
 def _space(*scale: float) -> dict[str, Any]:
@@ -303,6 +328,7 @@ def read_map(path: Path) -> list[LayerData]:
         "rgb": False,
         "multiscale": False,
     }
+    _show_right_handed()
     return [(volume, settings, "image")]
 
 
@@ -316,6 +342,7 @@ def read_tubes(path: Path) -> list[LayerData]:
     """
     from cryosphere.viewer.widgets.notices import show_info
 
+    _show_right_handed()
     try:
         models = read_models(path)
     except InputError as error:

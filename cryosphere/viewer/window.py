@@ -54,6 +54,9 @@ class RunWindow(QObject):
         for name, panel in self._lower.items():
             tabify = len(self._docks) > 1
             self._docks.append(viewer.window.add_dock_widget(_scrolling(panel), name=name, area="right", tabify=tabify))
+        for dock in self._docks:
+            dock.destroyOnClose = dock.hide  # its cross; napari's menu Window shows it again
+        self.scene.recorder.progressed.connect(lambda *_: self.explorer.player.play.setChecked(False))
         QTimer.singleShot(0, self._arrange)
         self._main = self.explorer.window()
         self.keys = self._keys()
@@ -88,7 +91,7 @@ class RunWindow(QObject):
             action = functools.partial(self.explorer.set_tool, tool)
             keys[letter] = action, f"in the landscape: {button.text().lower()}"
         for letter, part, text in _PARTS:
-            keys[f"Alt+{letter}"] = functools.partial(self.layers.toggle, part), f"show or hide {text}"
+            keys[f"Shift+{letter}"] = functools.partial(self.layers.toggle, part), f"show or hide {text}"
         return {**keys, "F1": (self.tell_keys, "these keys")}
 
     def tell_keys(self) -> None:

@@ -74,9 +74,9 @@ def test_every_key_does_something_and_is_told(open_run, analysed_folder, viewer,
         shortcuts[key].activated.emit()
         (button,) = [button for button in opened.explorer.tools.values() if button.isChecked()]
         assert f"({key})" in button.toolTip()
-    shortcuts["Alt+G"].activated.emit()
+    shortcuts["Shift+G"].activated.emit()
     assert opened.layers.is_shown("ghost")
-    shortcuts["Alt+M"].activated.emit()
+    shortcuts["Shift+M"].activated.emit()
     assert messages()[-1] == "There is no map to show; choose the file of one first."
     shortcuts["F1"].activated.emit()
     assert all(f"{key}: {text}" in messages()[-1] for key, (_, text) in opened.keys.items())
@@ -112,6 +112,90 @@ def test_what_is_no_run_to_be_shown_is_told_in_plain_words(case, viewer, copied,
     assert words in messages()[-1] and "Traceback" not in messages()[-1]
     assert opened_run(viewer) is first and "Explorer" in viewer.window.dock_widgets
     chooser.close()
+
+
+def test_the_frame_on_the_screen_is_right_handed(open_run, analysed_folder, viewer, wait_until):
+    opened = open_run(analysed_folder)
+    places = {"x": (30.0, 0.0, 0.0), "y": (0.0, 30.0, 0.0)}
+    colours = {"x": (1.0, 0.0, 0.0), "y": (0.0, 1.0, 0.0)}
+    wait_until(lambda: opened.layers.is_idle)
+    for layer in viewer.layers:
+        layer.visible = False
+    for name, place in places.items():
+        viewer.add_points([place[::-1]], size=12, face_color=[colours[name]], border_width=0, units=("angstrom",) * 3)
+    camera = viewer.scene.camera
+    camera.set_view_direction((1, 0, 0), (0, -1, 0))  # along +z, y down
+    camera.center, camera.zoom = (0, 0, 0), 5
+    picture = viewer.screenshot(flash=False).astype(int)[..., :3]
+    middle = np.array(picture.shape[:2]) / 2
+    seen = {}
+    for name, colour in colours.items():
+        strong = np.argwhere((picture @ colour > 150) & (picture.sum(-1) < 400))
+        seen[name] = (strong.mean(0) - middle)[::-1]  # to the right, downwards
+    assert seen["y"][1] > 50 and abs(seen["y"][0]) < 20
+    assert seen["x"][0] > 50 and abs(seen["x"][1]) < 20
+
+
+def test_surfaces_are_lit_from_the_viewer(open_run, analysed_folder, viewer, wait_until):
+    opened = open_run(analysed_folder)
+    wait_until(lambda: opened.layers.is_idle)
+    camera = viewer.scene.camera
+    for direction, up in (((1, 0, 0), (0, -1, 0)), ((0, 0.6, 0.8), (1, 0, 0)), ((-1, 0.3, 0.2), (0, 1, 0))):
+        camera.set_view_direction(direction, up)
+        picture = viewer.screenshot(flash=False)[..., :3].astype(int)
+        assert picture[picture.sum(-1) > 20].max(-1).mean() > 100
+
+
+def test_the_cross_of_a_panel_hides_it(open_run, analysed_folder, viewer, wait_until):
+    opened = open_run(analysed_folder)
+    for dock in opened._docks:
+        dock.title.close_button.click()
+        assert dock.isHidden()
+    opened.session.show_particle(5)
+    expected = opened.session.positions(opened.session.latent[None])[0]
+    wait_until(lambda: np.abs(opened.layers.shown_positions() - expected).max() < 1e-4)
+
+
+def test_keys_reach_the_window(open_run, analysed_folder, viewer, wait_until):
+    from qtpy.QtCore import Qt
+    from qtpy.QtTest import QTest
+
+    opened = open_run(analysed_folder)
+    opened._main.activateWindow()
+    wait_until(opened._main.isActiveWindow)
+    for key, part in ((Qt.Key.Key_G, "ghost"), (Qt.Key.Key_A, "arrows"), (Qt.Key.Key_O, "overlay")):
+        QTest.keyClick(opened._main, key, Qt.KeyboardModifier.ShiftModifier)
+        wait_until(lambda part=part: opened.layers.is_shown(part))
+    QTest.keyClick(opened._main, Qt.Key.Key_Period)
+    wait_until(lambda: opened.session.particle is not None)
+
+
+def test_a_slow_computation_does_not_hold_the_window(screen, analysed_folder, monkeypatch):
+    import threading
+    import time
+
+    import napari
+    from qtpy.QtWidgets import QApplication
+
+    from cryosphere.viewer.session import Session
+    from cryosphere.viewer.window import open_run
+
+    gate, started = threading.Event(), threading.Event()
+
+    def stuck(self, latent):
+        started.set()
+        gate.wait(30)
+        return np.zeros((len(latent), self.run.n_residues, 3), np.float32)
+
+    shown = napari.Viewer(show=True)
+    monkeypatch.setattr(Session, "positions", stuck)
+    open_run(shown, analysed_folder)
+    while not started.is_set():
+        QApplication.instance().processEvents()
+    begun = time.monotonic()
+    shown.close()
+    assert time.monotonic() - begun < 8
+    gate.set()
 
 
 def test_a_run_without_analysis_opens_and_says_so(open_run, copied, messages):
@@ -156,7 +240,9 @@ def test_closing_the_window_while_it_computes(screen, analysed_folder, monkeypat
     QApplication.instance().processEvents()
     assert time.monotonic() - begun < 10
     assert opened_run(viewer) is None
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("cryosphere-viewer")]
+    while [thread for thread in threading.enumerate() if thread.name.startswith("cryosphere-viewer")]:
+        assert time.monotonic() - begun < 20
+        time.sleep(0.1)
 
 
 def test_the_session_knows_no_napari():

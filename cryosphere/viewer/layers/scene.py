@@ -16,7 +16,7 @@ from cryosphere.viewer.camera import broad_view
 from cryosphere.viewer.isosurface import LocatedMap
 from cryosphere.viewer.layers.density import MapLayer, Rendering
 from cryosphere.viewer.layers.slider import PathSlider
-from cryosphere.viewer.layers.stack import LayerStack
+from cryosphere.viewer.layers.stack import RIGHT_HANDED, LayerStack
 from cryosphere.viewer.meshes import ArrowsOf, Mesh, Meshes, OverlayOf, Shown, ShownModels
 from cryosphere.viewer.session import Session
 from cryosphere.viewer.tints import Legend, TintName
@@ -119,6 +119,7 @@ class SceneLayers:
             broad_view(np.concatenate([self.session.nominal_positions, *self._reach])),
             self.viewer.scene.camera,
         )
+        camera.orientation = RIGHT_HANDED
         camera.perspective = _LENS
         camera.set_view_direction(tuple(view.direction[::-1]), tuple(view.up[::-1]))
         camera.center = tuple(view.centre[::-1].tolist())

@@ -13,6 +13,8 @@ from psygnal import Signal
 from cryosphere.viewer.meshes import Mesh
 
 UNITS = ("angstrom",) * 3
+# Directions of z, y and x on the screen in which x, y, z are right-handed; napari's own show the mirror image.
+RIGHT_HANDED = ("away", "down", "right")
 # From the first that is drawn to the last. What is translucent is drawn before the tube and without depth, so that it
 # is evenly translucent and never hides the tube.
 ORDER = ("path", "map", "overlay", "ghost", "other models", "model", "tube", "arrows")
@@ -44,9 +46,8 @@ class LayerStack:
 
     def put_mesh(self, part: str, mesh: Mesh, name: str, opacity: float) -> None:
         """Show a mesh (x y z), in place of the part's former one."""
-        # The mirrored axes turn triangles inside out, which the mirrored corners undo.
         self.put_surface(
-            part, mesh.vertices[:, ::-1], mesh.faces[:, ::-1], mesh.colours, name=name, opacity=opacity, units=UNITS
+            part, mesh.vertices[:, ::-1], mesh.faces, mesh.colours, name=name, opacity=opacity, units=UNITS
         )
 
     def put_surface(
@@ -86,6 +87,7 @@ class LayerStack:
         self.viewer.layers.insert(min(places, default=len(self.viewer.layers)), layer)
         if isinstance(layer, Surface):
             _keep_program(self.viewer, layer)
+            light_surface(self.viewer, layer)
         if chosen:
             self.viewer.layers.selection = chosen & set(self.viewer.layers)
         layer.events.visible.connect(lambda: self.seen.emit(part, bool(layer.visible)))
@@ -107,3 +109,14 @@ def _keep_program(viewer: Viewer, surface: Surface) -> None:
     if make is not None:
         kept = make(np.zeros((1, 3, 4), np.float32))
         node._build_color_transform = lambda colours: kept if colours.shape[-1] == 4 else make(colours)
+
+
+def light_surface(viewer: Viewer, surface: Surface) -> None:
+    """Light a surface from the side of the viewer. napari's light comes from behind where its axes are flipped, as they
+    are for a right-handed frame."""
+    canvas = viewer.window._qt_viewer.canvas
+    visual = canvas.layer_to_visual.get(surface)
+    plain = getattr(visual, "_on_view_direction_change", None)
+    if plain is not None:
+        visual._on_view_direction_change = lambda view=None, up=None: plain(None if view is None else -view, up)
+        canvas._on_view_direction_change()

@@ -129,7 +129,9 @@ class ParticleWidget(QWidget):
         self.resolution.setToolTip("Resolution to which image and projection are low-passed")
         self.resolution.setAccessibleName("resolution of the low-pass filter")
         self.average = QPushButton("Average selection", self, checkable=True)
-        self.average.setToolTip("Average the chosen particles by view, above the average of the model's projections")
+        self.average.setToolTip(
+            "Average chosen particles, up to 80 in each of five views, above projections of their models"
+        )
         for changed in (self.kind.currentTextChanged, self.resolution.valueChanged, self.average.toggled):
             changed.connect(lambda _: self._update())
         label = QLabel("Image", self)

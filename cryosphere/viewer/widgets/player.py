@@ -73,6 +73,8 @@ class Player(QWidget):
             self.slider.blockSignals(True)
             self.slider.setValue(frame)
             self.slider.blockSignals(False)
+        elif self.is_playing:  # something else was picked
+            self.play.setChecked(False)
         shown = "–" if frame is None else str(frame + 1)
         self._count.setText(f"{shown} of {len(self.session.path)}")
 

@@ -10,7 +10,7 @@ from qtpy.QtCore import QObject, QTimer, Signal
 
 from cryosphere.viewer.layers import SceneLayers
 from cryosphere.viewer.recording import Film, film_frames
-from cryosphere.viewer.widgets.notices import tell
+from cryosphere.viewer.widgets.notices import show_warning, tell
 from cryosphere.viewer.widgets.workers import Latest
 
 # Milliseconds between looks at whether a frame is on the screen.
@@ -31,6 +31,7 @@ class Recorder(QObject):
         super().__init__(parent)
         self.layers, self.session = layers, layers.session
         self._film: Film | None = None
+        self._path = self.session.path
         self._frames: list[int] = []
         self._done = 0
         self._is_cancelled = False
@@ -52,7 +53,7 @@ class Recorder(QObject):
         InputError
             The path exists and may not be replaced, cannot be written to, or has another suffix.
         """
-        self._film = Film(path, frames_per_second, overwrite)
+        self._film, self._path = Film(path, frames_per_second, overwrite), self.session.path
         self._frames, self._done, self._is_cancelled = film_frames(len(self.session.path), forth_and_back), 0, False
         self.progressed.emit(0, len(self._frames))
         self._timer.start()
@@ -73,6 +74,9 @@ class Recorder(QObject):
         """Take the next frame if it is on the screen."""
         if self._is_cancelled:
             self._end(None)
+        elif self.session.path is not self._path:
+            self._end(None)
+            show_warning("The path was changed while it was recorded, so there is no film of it.")
         elif self._done == len(self._frames):
             self._timer.stop()
             self._writing.request(self._film.finish)

@@ -14,6 +14,7 @@ from qtpy.QtWidgets import (
     QGroupBox,
     QHBoxLayout,
     QLabel,
+    QMessageBox,
     QProgressBar,
     QPushButton,
     QSlider,
@@ -32,13 +33,13 @@ from cryosphere.viewer.widgets.recorder import Recorder
 
 _STEPS = 1000
 _PARTS = {
-    "ghost": ("nominal structure", "Show the nominal structure as a grey ghost behind the conformation (Alt+G)."),
-    "arrows": ("motion arrows", "Show arrows for residues that move by more than 1 Å (Alt+A)."),
+    "ghost": ("nominal structure", "Show the nominal structure as a grey ghost behind the conformation (Shift+G)."),
+    "arrows": ("motion arrows", "Show arrows for residues that move by more than 1 Å (Shift+A)."),
     "overlay": (
         "ensemble",
-        "Show about ten conformations of the path, or the states, behind it (Alt+O).",
+        "Show about ten conformations of the path, or the states, behind it (Shift+O).",
     ),
-    "map": ("map", "Show the consensus map about the structure; choose its file below first (Alt+M)."),
+    "map": ("map", "Show the consensus map about the structure; choose its file below first (Shift+M)."),
 }
 _FORMATS = {"mp4": "MP4 film", "gif": "GIF film", "png": "PNG images"}
 
@@ -240,13 +241,23 @@ class SceneWidget(QWidget):
             return
         if path is None:
             suffix = self.format.currentData()
-            name = f"path.{suffix}" if suffix != "png" else "path"
-            path, _ = QFileDialog.getSaveFileName(self, "Film", str(Path.cwd() / name))
-            overwrite = True  # the dialog has asked
-        if path:
-            self.recorder.start(path, self.frames_per_second.value(), self.forth_and_back.isChecked(), overwrite)
-            self.record_button.setText("Cancel")
-            self.progress.setVisible(True)
+            suffix = "" if suffix == "png" else f".{suffix}"
+            options = QFileDialog.Option.DontConfirmOverwrite
+            name, _ = QFileDialog.getSaveFileName(self, "Film", str(Path.cwd() / f"path{suffix}"), options=options)
+            if not name:
+                return
+            path = Path(name if Path(name).suffix else name + suffix)
+            overwrite = path.exists()
+            if overwrite and not self.ask_overwrite(path):
+                return
+        self.recorder.start(path, self.frames_per_second.value(), self.forth_and_back.isChecked(), overwrite)
+        self.record_button.setText("Cancel")
+        self.progress.setVisible(True)
+
+    def ask_overwrite(self, path: Path) -> bool:
+        """Whether the user wants an older film replaced."""
+        yes = QMessageBox.StandardButton.Yes
+        return QMessageBox.question(self, "Replace?", f"{path} is there already. Replace it?") == yes
 
     def _show_progress(self, done: int, count: int) -> None:
         self.progress.setMaximum(count)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent import futures
 from typing import Any
 
 from qtpy.QtCore import QObject, Qt, Signal
 
 from cryosphere.viewer.widgets.notices import tell
+
+# Seconds for which the end of a window waits for what is being computed.
+_PATIENCE = 1.0
 
 
 class Latest(QObject):
@@ -21,7 +24,7 @@ class Latest(QObject):
     deliver : callable
         Called with every result in the window's thread, in order.
     parent : QObject
-        Whose end ends this: a request in progress is waited for, its result dropped.
+        Whose end ends this: a request in progress is waited for a moment, its result dropped.
     """
 
     _finished = Signal(object, object)
@@ -29,9 +32,10 @@ class Latest(QObject):
     def __init__(self, compute: Callable[..., Any], deliver: Callable[[Any], None], parent: QObject) -> None:
         super().__init__(parent)
         self._compute, self._deliver = compute, deliver
-        self._executor = ThreadPoolExecutor(1, thread_name_prefix="cryosphere-viewer")
+        self._executor = futures.ThreadPoolExecutor(1, thread_name_prefix="cryosphere-viewer")
         self._running = self._closed = False
         self._waiting: tuple | None = None
+        self._future: futures.Future | None = None
         self._finished.connect(self._receive, Qt.ConnectionType.QueuedConnection)
 
     def request(self, *args: Any) -> None:
@@ -42,9 +46,10 @@ class Latest(QObject):
             self._waiting = args
             return
         self._running = True
-        self._executor.submit(self._compute, *args).add_done_callback(self._tell)
+        self._future = self._executor.submit(self._compute, *args)
+        self._future.add_done_callback(self._tell)
 
-    def _tell(self, future: Future) -> None:
+    def _tell(self, future: futures.Future) -> None:
         if not self._closed:
             error = future.exception()
             self._finished.emit(None if error else future.result(), error)
@@ -67,6 +72,8 @@ class Latest(QObject):
         return not self._running
 
     def close(self, wait: bool = True) -> None:
-        """Compute nothing more; what is being computed is dropped, and waited for unless ``wait`` is false."""
+        """Compute nothing more; what is being computed is dropped, and waited for a moment unless ``wait`` is false."""
         self._closed, self._waiting = True, None
-        self._executor.shutdown(wait=wait, cancel_futures=True)
+        if wait and self._future is not None:
+            futures.wait([self._future], timeout=_PATIENCE)
+        self._executor.shutdown(wait=False, cancel_futures=True)
