@@ -221,7 +221,7 @@ def test_closing_the_window_while_it_computes(screen, analysed_folder, monkeypat
     from cryosphere.viewer.session import Session
     from cryosphere.viewer.window import open_run, opened_run
 
-    started, plain = threading.Event(), Session.positions
+    started, plain, before = threading.Event(), Session.positions, set(threading.enumerate())
 
     def slow(self, latent):
         started.set()
@@ -240,7 +240,7 @@ def test_closing_the_window_while_it_computes(screen, analysed_folder, monkeypat
     QApplication.instance().processEvents()
     assert time.monotonic() - begun < 10
     assert opened_run(viewer) is None
-    while [thread for thread in threading.enumerate() if thread.name.startswith("cryosphere-viewer")]:
+    while [thread for thread in set(threading.enumerate()) - before if thread.name.startswith("cryosphere-viewer")]:
         assert time.monotonic() - begun < 20
         time.sleep(0.1)
 
