@@ -121,7 +121,12 @@ def export_selection(
     there = in_the_way(path)
     if there and not overwrite:
         raise InputError(f"{there[0]} exists and is kept; choose another name.")
-    return chosen.export(session, selection, path, settings, overwrite)
+    written = chosen.export(session, selection, path, settings, overwrite)
+    for ending in _KEPT:  # what an earlier export was of is not what this one is of
+        kept = path.with_name(f"{path.name}.{ending}")
+        if kept in there and kept not in written.files:
+            kept.unlink()
+    return written
 
 
 def in_the_way(path: Path) -> list[Path]:

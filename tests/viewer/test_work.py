@@ -239,6 +239,16 @@ def test_files_that_are_there_are_kept(panel, session, wait, told, tmp_path, mon
     assert asked == [[tmp_path / "mine.star"]] * 2
 
 
+def test_what_an_earlier_export_was_of_goes_with_it(panel, session, wait, tmp_path):
+    path = tmp_path / "some.star"
+    session.add_selection(drawn(session))
+    export(panel, wait, "particles", path)
+    assert (tmp_path / "some.star.polygon.csv").is_file()
+    session.add_selection(by_hand(session))
+    export(panel, wait, "particles", path, overwrite=True)
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["some.star", "some.star.particles.txt"]
+
+
 def test_a_missing_particle_file_is_a_sentence_and_may_be_named(panel, session, wait, told, tmp_path):
     source = session.run.table.source
     moved = source.rename(tmp_path / "moved.star")
