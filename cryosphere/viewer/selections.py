@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
 from jaxtyping import Int
 
-from cryosphere.analysis.motions import MotionName
 from cryosphere.errors import InputError
 from cryosphere.export.particle_selection import ParticleSelection
 from cryosphere.export.particles import ParticleSummary, summarise
+from cryosphere.viewer.points import unit_of
 from cryosphere.viewer.session import ChosenParticles, Session
-
-_LATENT = re.compile(r"z\d+")
 
 
 def input_rows(session: Session, selection: ChosenParticles | None) -> Int[np.ndarray, " n"]:
@@ -32,11 +29,7 @@ def summarise_selection(session: Session, selection: ChosenParticles | None) -> 
 
 def unit(column: str) -> str:
     """Unit of a column, as it stands behind a number: ``°``, `` Å``, or nothing."""
-    if column.startswith("mode"):
-        return " Å"
-    if _LATENT.fullmatch(column):
-        return ""
-    return {"deg": "°", "Å": " Å"}[MotionName.parse(column).unit]
+    return unit_of(column).replace("Å", " Å")
 
 
 def inverted(session: Session, selection: ChosenParticles) -> ChosenParticles:

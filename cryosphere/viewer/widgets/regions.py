@@ -14,7 +14,6 @@ from qtpy.QtWidgets import (
     QHeaderView,
     QLabel,
     QMessageBox,
-    QPushButton,
     QTableWidget,
     QTableWidgetItem,
     QVBoxLayout,
@@ -30,6 +29,7 @@ from cryosphere.viewer.regions import (
     split_region,
 )
 from cryosphere.viewer.session import Session
+from cryosphere.viewer.widgets.buttons import make_button
 from cryosphere.viewer.widgets.export import CopyableText
 from cryosphere.viewer.widgets.notices import plainly
 
@@ -59,11 +59,11 @@ class RegionsBox(QGroupBox):
         self.command = CopyableText("The command that trains with the saved configuration", 3, True)
         self.command.hide()
         self.buttons = {
-            "add": _button("A&dd", "A region of the longest stretch outside all regions", self.add),
-            "split": _button("S&plit", "Divide the marked region into two halves", self.split),
-            "remove": _button("Re&move", "Remove the marked region; its residues stay fixed", self.remove),
-            "reset": _button("&From the run", "Begin again with the segments of the run", self.reset),
-            "save": _button("&Save configuration…", "Write a configuration for `cryosphere train`", self.save),
+            "add": make_button("A&dd", "A region of the longest stretch outside all regions", self.add),
+            "split": make_button("S&plit", "Divide the marked region into two halves", self.split),
+            "remove": make_button("Re&move", "Remove the marked region; its residues stay fixed", self.remove),
+            "reset": make_button("&From the run", "Begin again with the segments of the run", self.reset),
+            "save": make_button("&Save configuration…", "Write a configuration for `cryosphere train`", self.save),
         }
         self._lay_out()
         self.table.itemChanged.connect(self._edit)
@@ -174,10 +174,3 @@ def _number(text: str) -> int | str | None:
         return int(text) if text else None
     except ValueError:
         return text
-
-
-def _button(text: str, tip: str, slot) -> QPushButton:
-    button = QPushButton(text)
-    button.setToolTip(tip)
-    button.clicked.connect(lambda *_: slot())
-    return button

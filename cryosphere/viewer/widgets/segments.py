@@ -15,7 +15,6 @@ from qtpy.QtWidgets import (
     QGroupBox,
     QHBoxLayout,
     QHeaderView,
-    QPushButton,
     QTableWidget,
     QTableWidgetItem,
     QVBoxLayout,
@@ -24,6 +23,7 @@ from qtpy.QtWidgets import (
 
 from cryosphere.viewer.regions import SegmentRow, segment_rows
 from cryosphere.viewer.session import Session
+from cryosphere.viewer.widgets.buttons import make_button
 from cryosphere.viewer.widgets.notices import plainly
 from cryosphere.viewer.widgets.regions import RegionsBox
 
@@ -52,9 +52,9 @@ class SegmentsWidget(QWidget):
         self.table = QTableWidget(len(self.rows), len(_COLUMNS))
         self.regions = RegionsBox(session)
         self.buttons = {
-            "only": _button("&Only this", "Hide all other segments", self.show_only),
-            "all": _button("Show &all", "Show every segment", self.show_all),
-            "colour": _button("&Colour…", "Choose another colour for the marked segment", self.ask_colour),
+            "only": make_button("&Only this", "Hide all other segments", self.show_only),
+            "all": make_button("Show &all", "Show every segment", self.show_all),
+            "colour": make_button("&Colour…", "Choose another colour for the marked segment", self.ask_colour),
         }
         self._set_up_table()
         box = QGroupBox("Segments")
@@ -173,10 +173,3 @@ class SegmentsWidget(QWidget):
 
 def _number(value: float) -> str:
     return f"{value:.1f}" if math.isfinite(value) else ""
-
-
-def _button(text: str, tip: str, slot) -> QPushButton:
-    button = QPushButton(text)
-    button.setToolTip(tip)
-    button.clicked.connect(lambda *_: slot())
-    return button

@@ -12,7 +12,6 @@ from qtpy.QtWidgets import (
     QHBoxLayout,
     QHeaderView,
     QLabel,
-    QPushButton,
     QTableWidget,
     QTableWidgetItem,
     QVBoxLayout,
@@ -22,6 +21,7 @@ from qtpy.QtWidgets import (
 from cryosphere.export.particles import ParticleSummary
 from cryosphere.viewer.selections import combined, inverted, summarise_selection, unit
 from cryosphere.viewer.session import ChosenParticles, Session
+from cryosphere.viewer.widgets.buttons import make_button
 from cryosphere.viewer.widgets.export import ExportBox
 from cryosphere.viewer.widgets.notices import plainly
 from cryosphere.viewer.widgets.workers import Latest
@@ -101,12 +101,12 @@ class SelectionList(QWidget):
         self.table.itemSelectionChanged.connect(self._choose)
         self.table.itemChanged.connect(self._rename)
         self.buttons = {
-            "invert": _button("&Invert", "All particles that are not in the current selection", self.invert),
-            "union": _button("&Union", "Particles in any of the marked selections", lambda: self.combine("or")),
-            "intersection": _button(
+            "invert": make_button("&Invert", "All particles that are not in the current selection", self.invert),
+            "union": make_button("&Union", "Particles in any of the marked selections", lambda: self.combine("or")),
+            "intersection": make_button(
                 "I&ntersection", "Particles in all of the marked selections", lambda: self.combine("and")
             ),
-            "remove": _button("&Remove", "Forget the marked selections; files stay", self.remove),
+            "remove": make_button("&Remove", "Forget the marked selections; files stay", self.remove),
         }
         row = QHBoxLayout()
         for button in self.buttons.values():
@@ -237,10 +237,3 @@ def _boxed(title: str, *widgets: QWidget) -> QGroupBox:
     for widget in widgets:
         layout.addWidget(widget)
     return box
-
-
-def _button(text: str, tip: str, slot) -> QPushButton:
-    button = QPushButton(text)
-    button.setToolTip(tip)
-    button.clicked.connect(lambda *_: slot())
-    return button
