@@ -9,6 +9,10 @@ import time
 
 import pytest
 
+# Otherwise first imported in threads, where the checker of shapes must not read them: Python 3.11, making syntax trees,
+# fails now and then if two threads do so.
+import cryosphere.physics.backprojection_numba
+import cryosphere.physics.clashes_numba  # noqa: F401
 from cryosphere.analysis.analyze import analyze
 from cryosphere.viewer.display import DisplayError, check_display
 from tests.run_factory import make_run

@@ -55,3 +55,25 @@ def test_errors_are_told_in_plain_words(parent, session, wait_until):
     wait_until(lambda: worker.is_idle)
     assert notification_manager.records[-1].message == "nothing there; do this."
     worker.close()
+
+
+def test_the_end_waits_until_a_result_is_told(parent):
+    """An object that Qt deletes while a thread emits its signal crashes the program."""
+    from qtpy.QtCore import Qt
+
+    from cryosphere.viewer.widgets.workers import Latest
+
+    begin, telling, told = threading.Event(), threading.Event(), threading.Event()
+
+    def be_slow(*_: object) -> None:
+        telling.set()
+        told.wait(0.3)
+        told.set()
+
+    worker = Latest(lambda: begin.wait(10), lambda _: None, parent)
+    worker._finished.connect(be_slow, Qt.ConnectionType.DirectConnection)
+    worker.request()
+    begin.set()
+    assert telling.wait(10)
+    worker.close()
+    assert told.is_set()

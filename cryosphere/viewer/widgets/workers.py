@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from concurrent import futures
 from typing import Any
@@ -36,6 +37,8 @@ class Latest(QObject):
         self._running = self._closed = False
         self._waiting: tuple | None = None
         self._future: futures.Future | None = None
+        # Held while a result is told: Qt crashes where an object is deleted while it emits.
+        self._telling = threading.Lock()
         self._finished.connect(self._receive, Qt.ConnectionType.QueuedConnection)
 
     def request(self, *args: Any) -> None:
@@ -50,9 +53,10 @@ class Latest(QObject):
         self._future.add_done_callback(self._tell)
 
     def _tell(self, future: futures.Future) -> None:
-        if not self._closed:
-            error = future.exception()
-            self._finished.emit(None if error else future.result(), error)
+        with self._telling:
+            if not self._closed:
+                error = future.exception()
+                self._finished.emit(None if error else future.result(), error)
 
     def _receive(self, result: Any, error: BaseException | None) -> None:
         self._running = False
@@ -73,7 +77,8 @@ class Latest(QObject):
 
     def close(self, wait: bool = True) -> None:
         """Compute nothing more; what is being computed is dropped, and waited for a moment unless ``wait`` is false."""
-        self._closed, self._waiting = True, None
+        with self._telling:
+            self._closed, self._waiting = True, None
         if wait and self._future is not None:
             futures.wait([self._future], timeout=_PATIENCE)
         self._executor.shutdown(wait=False, cancel_futures=True)
