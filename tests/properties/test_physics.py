@@ -92,10 +92,10 @@ def test_whole_body_motion_equals_pose_change(seed, kind):
     body = rotations.normalise_quat(torch.randn(1, 1, 4, generator=generator, dtype=F64))
     step = torch.randn(1, 1, 3, generator=generator, dtype=F64)
     weights = torch.ones(6, 1, dtype=F64)
-    image = project(moved(positions[0], body, step, weights, kind), amplitudes, sigmas, rotmat, 64, 1.0)
+    image = project(moved(positions[0], body, step, weights, kind), amplitudes, sigmas, rotmat, 112, 1.0)
     centre = positions.mean(1) if kind == "blended" else torch.zeros(1, 3, dtype=F64)
     turn = rotations.quat_to_rotmat(body[:, 0])
-    posed = project(positions - centre[:, None], amplitudes, sigmas, rotmat @ turn, 64, 1.0)
+    posed = project(positions - centre[:, None], amplitudes, sigmas, rotmat @ turn, 112, 1.0)
     shift = (rotmat @ (centre + step[:, 0]).unsqueeze(-1))[:, :2, 0]
     difference = translate(posed, shift) - image
     assert torch.linalg.norm(difference) < 1e-5 * torch.linalg.norm(image)
