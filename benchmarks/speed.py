@@ -27,6 +27,7 @@ from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+import cryosphere.cli  # noqa: F401  # isort: skip  (sets what the command sets before torch is imported)
 import numpy as np
 import torch
 from speed_floor import ceilings, floor

@@ -103,21 +103,27 @@ class ParticleImages:
         finally:
             self.pose_rotvec, self.pose_shift = kept
 
-    def with_background_at_zero(
-        self, source: ImageSource, rows: Int[np.ndarray, " batch"]
-    ) -> Float[Tensor, "batch y x"]:
-        """Images of some rows from a source, the mean outside the particle subtracted."""
-        images = source.read(rows)
-        if source.has_background_at_zero:
-            return images
+    def with_background_at_zero(self, images: Float[Tensor, "batch y x"]) -> Float[Tensor, "batch y x"]:
+        """Images less their mean outside the particle."""
         return images - (images.flatten(1) @ self._background_share)[:, None, None]
 
-    def batch(self, rows: Int[np.ndarray, " batch"]) -> ParticleBatch:
-        """Prepared images of some rows, transformed, with their poses and CTFs, on the CPU."""
+    def batch(
+        self, rows: Int[np.ndarray, " batch"], pixels: Float[np.ndarray, "batch y x"] | None = None
+    ) -> ParticleBatch:
+        """Prepared images of some rows, transformed, with their poses and CTFs, on the CPU.
+
+        Parameters
+        ----------
+        rows : int array of shape (batch,)
+        pixels : array of shape (batch, y, x), optional
+            What ``source.pixels(rows)`` gave, where that was read before.
+        """
         table = self.table
         index = torch.from_numpy(np.asarray(rows, dtype=np.int64))
         group = torch.from_numpy(np.asarray(table.optics_group[rows], dtype=np.int64))
-        images = self.with_background_at_zero(self.source, rows)
+        images = self.source.read(rows, pixels)
+        if not self.source.has_background_at_zero:
+            images = self.with_background_at_zero(images)
         whitening = self.noise_power[group].rsqrt()
         shift = torch.as_tensor(self.source.shift(rows), dtype=torch.float64) + self.pose_shift[index]
         # the images' origin goes to the first pixel on the way

@@ -156,10 +156,16 @@ class PreparedStack(ImageSource):
         """Shifts of the table, Å, less the whole pixels by which images have been moved."""
         return self.order.original.shift(rows) - self.order.whole_pixels(rows) * self.order.table.pixel_size
 
-    def read(self, rows: Int[np.ndarray, " batch"]) -> Float[Tensor, "batch y x"]:
-        """Images of some rows in the files' grey values, float32."""
+    def pixels(self, rows: Int[np.ndarray, " batch"]) -> Float[np.ndarray, "batch y x"]:
+        """Images of some rows as they are in the stack, float32."""
         index = self.order.images[1][rows]
-        images = torch.from_numpy(read_images([self.path], np.zeros(len(index), np.int64), index))
+        return read_images([self.path], np.zeros(len(index), np.int64), index)
+
+    def read(
+        self, rows: Int[np.ndarray, " batch"], pixels: Float[np.ndarray, "batch y x"] | None = None
+    ) -> Float[Tensor, "batch y x"]:
+        """Images of some rows in the files' grey values, float32; ``pixels`` where they were read before."""
+        images = torch.from_numpy(self.pixels(rows) if pixels is None else pixels)
         return images * self.scale[self.order.table.optics_group[rows]][:, None, None]
 
 
@@ -273,7 +279,7 @@ def _prepared_batches(
     size = max(1, _CHUNK_VALUES // table.box_size**2)
     for start in range(0, len(rows), size):
         part = rows[start : start + size]
-        batch = roll(images.with_background_at_zero(order.original, part), order.whole_pixels(part))
+        batch = roll(images.with_background_at_zero(order.original.read(part)), order.whole_pixels(part))
         yield (batch / scale[table.optics_group[part]][:, None, None]).numpy()
         bar.update(len(part))
 

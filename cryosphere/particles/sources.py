@@ -32,8 +32,17 @@ class ImageSource(ABC):
     noise_power: Float[Tensor, "group shell"] | None
 
     @abstractmethod
-    def read(self, rows: Int[np.ndarray, " batch"]) -> Float[Tensor, "batch y x"]:
-        """Images of some rows, float32."""
+    def pixels(self, rows: Int[np.ndarray, " batch"]) -> Float[np.ndarray, "batch y x"] | None:
+        """What the files have of some rows, for :meth:`read`, with nothing computed by torch.
+
+        None where images are resampled as they are read.
+        """
+
+    @abstractmethod
+    def read(
+        self, rows: Int[np.ndarray, " batch"], pixels: Float[np.ndarray, "batch y x"] | None = None
+    ) -> Float[Tensor, "batch y x"]:
+        """Images of some rows, float32; ``pixels`` where they were read before."""
 
     @abstractmethod
     def shift(self, rows: Int[np.ndarray, " batch"]) -> Float[np.ndarray, "batch 2"]:
@@ -70,11 +79,17 @@ class OriginalImages(ImageSource):
             shift = shift - self._whole_pixels(rows) * table.group_pixel_size[group, None]
         return self.aberrations.shift(shift, group)
 
-    def read(self, rows: Int[np.ndarray, " batch"]) -> Float[Tensor, "batch y x"]:
+    def pixels(self, rows: Int[np.ndarray, " batch"]) -> Float[np.ndarray, "batch y x"] | None:
+        """What the files have of some rows, unless it is to be resampled; for errors see :meth:`read`."""
+        return self._pixels(rows) if self.table.group_box_size is None else None
+
+    def read(
+        self, rows: Int[np.ndarray, " batch"], pixels: Float[np.ndarray, "batch y x"] | None = None
+    ) -> Float[Tensor, "batch y x"]:
         """Images of some rows on the table's grid, float32; InputError names one that has pixels without a value."""
         table = self.table
         if table.group_box_size is None:
-            return self._corrected(torch.from_numpy(self._pixels(rows)), rows)
+            return self._corrected(torch.from_numpy(self._pixels(rows) if pixels is None else pixels), rows)
         images = torch.empty(len(rows), table.box_size, table.box_size)
         sampling = np.column_stack([table.group_box_size, table.group_pixel_size])[table.optics_group[rows]]
         for box, pixel_size in np.unique(sampling, axis=0):

@@ -76,3 +76,24 @@ def test_a_consumer_that_stops_ends_the_thread(images):
 
 def test_nothing_to_read_is_nothing(images):
     assert list(read_ahead(images, [])) == []
+
+
+def test_on_a_cpu_the_thread_gives_openmp_no_work(images):
+    """More OpenMP threads than cores slow everything down: what torch computes stays with the caller's thread."""
+    preparing, reading = set(), set()
+    batch, pixels = images.batch, images.source.pixels
+
+    def prepare(rows, given=None):
+        preparing.add((threading.current_thread().name, type(given)))
+        return batch(rows, given)
+
+    def read(rows):
+        reading.add(threading.current_thread().name)
+        return pixels(rows)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(images, "batch", prepare)
+        patch.setattr(images.source, "pixels", read)
+        list(read_ahead(images, ROW_SETS))
+    assert preparing == {(threading.current_thread().name, np.ndarray)}
+    assert reading == {"read ahead"}
