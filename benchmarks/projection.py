@@ -61,12 +61,14 @@ def spread_alone(clock, kernel, n_images: int, box: int, pixel: float, n_residue
     spacing = pixel * box / size
     positions, amplitudes, sigmas, _ = model(n_images, n_residues, torch.float32)
     coordinates, sigma = (positions.detach()[..., :2] / spacing).contiguous(), sigmas / spacing
+    first, height = spreading._filled_rows(coordinates, sigma, size, 5.0)
+    shifted = coordinates - torch.tensor([0, first + height // 2])
     seconds = [0.0, 0.0]
-    for rows in spreading._turns(coordinates, size):
+    for rows in spreading._turns(coordinates, height * size):
         times = [clock()]
-        images = kernel.spread(coordinates[rows], amplitudes, sigma, size, 5.0)
+        images = kernel.spread(shifted[rows], amplitudes, sigma, height, size, 5.0)
         times.append(clock())
-        kernel.gather(images, coordinates[rows], amplitudes, sigma, 5.0)
+        kernel.gather(images, shifted[rows], amplitudes, sigma, 5.0)
         times.append(clock())
         seconds = [seconds[0] + times[1] - times[0], seconds[1] + times[2] - times[1]]
     return seconds

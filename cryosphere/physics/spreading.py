@@ -39,7 +39,7 @@ def kernel_for(device_type: str, dtype: torch.dtype) -> ModuleType:
     one = torch.ones(1, dtype=dtype, device=device_type)
     try:
         kernel = import_module(f"cryosphere.physics.spreading_{_KERNELS[device_type, dtype]}")
-        kernel.spread(one.new_zeros(1, 1, 2), one, one, 8, 3.0)
+        kernel.spread(one.new_zeros(1, 1, 2), one, one, 8, 8, 3.0)
     except torch.OutOfMemoryError:
         raise
     except (KeyError, ImportError, OSError, RuntimeError, SubprocessError) as error:
@@ -93,18 +93,25 @@ def spread_volume(
 
 
 class _SpreadFourier(torch.autograd.Function):
-    """Spread, transform and crop some images at a time: no grid outlives its turn, forwards or backwards."""
+    """Spread, transform and crop some images at a time: no grid outlives its turn, forwards or backwards.
+
+    Rows on which nothing lies are neither filled nor transformed, nor are columns of frequencies that are cropped.
+    """
 
     @staticmethod
     def forward(ctx, coordinates, weights, sigma, size, window, box_size):
-        ctx.save_for_backward(coordinates, weights, sigma)
-        ctx.size, ctx.window = size, window
+        first, height = _filled_rows(coordinates, sigma, size, window)
+        shifted = coordinates - coordinates.new_tensor([0, first + height // 2])
+        ctx.save_for_backward(shifted, weights, sigma)
+        ctx.size, ctx.window, ctx.first, ctx.height = size, window, first, height
         kernel = kernel_for(coordinates.device.type, coordinates.dtype)
-        factor = _factor(size, box_size, coordinates.dtype, coordinates.device)
-        spectrum = torch.empty(len(coordinates), *factor.shape, dtype=factor.dtype, device=factor.device)
-        for rows in _turns(coordinates, size):
-            grid = kernel.spread(coordinates[rows], weights, sigma, size, window)
-            _crop(torch.fft.rfft2(grid), factor, spectrum[rows])
+        factor = _Factor(size, box_size, first, coordinates.dtype, coordinates.device)
+        spectrum = torch.empty(len(coordinates), *factor.kept.shape, dtype=factor.kept.dtype, device=coordinates.device)
+        for some in _turns(coordinates, height * size):
+            grid = kernel.spread(shifted[some], weights, sigma, height, size, window)
+            for few in _turns(grid, size**2):
+                lines = torch.fft.rfft(grid[few])[..., : box_size // 2 + 1]
+                factor.crop(torch.fft.fft(lines, n=size, dim=1), spectrum[some][few])
         return spectrum
 
     @staticmethod
@@ -112,65 +119,97 @@ class _SpreadFourier(torch.autograd.Function):
     def backward(ctx, slope):
         coordinates, weights, sigma = ctx.saved_tensors
         kernel = kernel_for(coordinates.device.type, coordinates.dtype)
-        factor = _factor(ctx.size, slope.shape[1], coordinates.dtype, coordinates.device)
+        factor = _Factor(ctx.size, slope.shape[1], ctx.first, coordinates.dtype, coordinates.device)
         to_coordinates = torch.empty_like(coordinates)
         to_weights, to_sigma = torch.zeros_like(weights), torch.zeros_like(sigma)
-        for rows in _turns(coordinates, ctx.size):
-            grid = _uncrop(slope[rows], factor, ctx.size)
-            to_coordinates[rows], of_weights, of_sigma = kernel.gather(
-                grid, coordinates[rows], weights, sigma, ctx.window
-            )
+        for some in _turns(coordinates, ctx.height * ctx.size):
+            at = coordinates[some]
+            grid = at.new_empty(len(at), ctx.height, ctx.size)
+            for few in _turns(grid, ctx.size**2):
+                lines = torch.fft.ifft(factor.uncrop(slope[some][few]), dim=1, norm="forward")[:, : ctx.height]
+                grid[few] = torch.fft.irfft(lines, n=ctx.size, norm="forward")
+            to_coordinates[some], of_weights, of_sigma = kernel.gather(grid, at, weights, sigma, ctx.window)
             to_weights += of_weights
             to_sigma += of_sigma
         return to_coordinates, to_weights, to_sigma, None, None, None
 
 
-def _turns(coordinates: Tensor, size: int) -> list[slice]:
-    """Slices of images, about equally long."""
-    values = _VALUES_ON_CPU if coordinates.device.type == "cpu" else _VALUES_ON_GPU
-    count = len(coordinates)
-    turns = math.ceil(count * size**2 / values)
+def _filled_rows(coordinates: Tensor, sigma: Tensor, size: int, window: float) -> tuple[int, int]:
+    """First row (counted from the middle one, ``size // 2``) and number of rows on which Gaussians lie in any image.
+
+    All rows on a GPU, which would have to be waited for.
+    """
+    lowest, highest = -(size // 2), size - size // 2
+    if coordinates.device.type != "cpu" or not coordinates.numel():
+        return lowest, size
+    reach = math.ceil(window * float(sigma.max())) + 1
+    down, up = (float(end) for end in coordinates[..., 1].aminmax())
+    if not (down - reach < highest and up + reach >= lowest):  # outside, or not a number
+        return lowest, size
+    first = math.floor(max(lowest, down - reach))
+    return first, math.ceil(min(highest, up + reach + 1)) - first
+
+
+def _turns(images: Tensor, values_per_image: int) -> list[slice]:
+    """Slices of images, about equally long, of which so many values at a time suit the device."""
+    count, values = len(images), _VALUES_ON_CPU if images.device.type == "cpu" else _VALUES_ON_GPU
+    turns = min(count, math.ceil(count * values_per_image / values))
     return [slice(count * turn // turns, count * (turn + 1) // turns) for turn in range(turns)]
 
 
-@lru_cache(maxsize=8)
-def _factor(size: int, box_size: int, dtype: torch.dtype, device: torch.device) -> Complex[Tensor, "y half"]:
-    """What moves the origin of a grid's transform from point n // 2 to the corner, and scales it to the box."""
-    y = torch.fft.fftfreq(box_size, d=1 / box_size, dtype=torch.float64)
-    x = torch.arange(box_size // 2 + 1, dtype=torch.float64)
-    angle = 2 * math.pi * (size // 2) / size * (y[:, None] + x)
-    scale = torch.full_like(angle, (box_size / size) ** 2)
-    return torch.polar(scale, angle).to(device, dtype.to_complex())
-
-
-def _crop(grid: Complex[Tensor, "image y half"], factor: Complex[Tensor, "y2 half2"], result: Tensor) -> None:
-    """Write the frequencies of a box, times a factor, into ``result``.
+class _Factor:
+    """Cropping of grids' transforms to a smaller box, and what moves their origin from the middle to the corner.
 
     On the Nyquist row of an even box both signs of the frequency fall together: it is their mean (as in
     ``fourier.resize``).
+
+    Parameters
+    ----------
+    size, box_size : int
+        Points along an edge of the grid and of the box.
+    first : int
+        The grid's first row, counted from its middle one.
     """
-    box_size, half = factor.shape
-    upper, lower = (box_size + 1) // 2, box_size // 2
-    torch.mul(grid[:, :upper, :half], factor[:upper], out=result[:, :upper])
-    torch.mul(grid[:, grid.shape[1] - lower :, :half], factor[upper:], out=result[:, upper:])
-    if box_size % 2 == 0 and grid.shape[1] > box_size:
-        result[:, upper] = (result[:, upper] + grid[:, upper, :half] * factor[upper]) / 2
+
+    def __init__(self, size: int, box_size: int, first: int, dtype: torch.dtype, device: torch.device) -> None:
+        self.size, self.upper, self.lower = size, (box_size + 1) // 2, box_size // 2
+        along_x = _shift(size, box_size, -(size // 2), dtype, device)[: box_size // 2 + 1]
+        along_x = torch.cat([along_x[: self.upper], along_x[self.upper :].conj()])
+        along_y = _shift(size, box_size, first, dtype, device)
+        self.kept = along_y[:, None] * along_x
+        self.has_both_signs = box_size % 2 == 0 and size > box_size
+        if self.has_both_signs:
+            self.positive = along_y[self.upper].conj() * along_x / 2
+            self.kept[self.upper] /= 2
+        # A real grid's inverse transform counts frequencies once for x and once for -x, except where the two are one.
+        self.counted = torch.full_like(along_x.real, 0.5)
+        self.counted[0] = 1.0
+        if size % 2 == 0 and size == box_size:
+            self.counted[-1] = 1.0
+
+    def crop(self, columns: Complex[Tensor, "image y half"], result: Complex[Tensor, "image y2 half"]) -> None:
+        """Write the rows of a box into ``result``."""
+        upper, lower = self.upper, self.lower
+        torch.mul(columns[:, :upper], self.kept[:upper], out=result[:, :upper])
+        torch.mul(columns[:, self.size - lower :], self.kept[upper:], out=result[:, upper:])
+        if self.has_both_signs:
+            result[:, upper] += columns[:, upper] * self.positive
+
+    def uncrop(self, slope: Complex[Tensor, "image y half"]) -> Complex[Tensor, "image y2 half"]:
+        """Gradient of what :meth:`crop` takes, from that of what it makes, for the inverse transform to a real grid."""
+        upper, lower = self.upper, self.lower
+        adjoint = self.kept.conj() * self.counted
+        columns = slope.new_zeros(len(slope), self.size, slope.shape[2])
+        torch.mul(slope[:, :upper], adjoint[:upper], out=columns[:, :upper])
+        torch.mul(slope[:, upper:], adjoint[upper:], out=columns[:, self.size - lower :])
+        if self.has_both_signs:
+            torch.mul(slope[:, upper], self.positive.conj() * self.counted, out=columns[:, upper])
+        return columns
 
 
-def _uncrop(slope: Complex[Tensor, "image y half"], factor: Complex[Tensor, "y half"], size: int) -> Tensor:
-    """Gradient of grids, from that of what :func:`_crop` makes of their transforms."""
-    box_size, half = factor.shape
-    upper, lower = (box_size + 1) // 2, box_size // 2
-    # The inverse transform counts frequencies once for x and once for -x, except where the two are one.
-    twice = torch.full_like(factor[0], 0.5)
-    twice[0] = 1.0
-    if size % 2 == 0 and half == size // 2 + 1:
-        twice[-1] = 1.0
-    adjoint = factor.conj() * twice
-    full = slope.new_zeros(len(slope), size, size // 2 + 1)
-    torch.mul(slope[:, :upper], adjoint[:upper], out=full[:, :upper, :half])
-    torch.mul(slope[:, upper:], adjoint[upper:], out=full[:, size - lower :, :half])
-    if box_size % 2 == 0 and size > box_size:
-        full[:, size - lower, :half] /= 2
-        full[:, upper, :half] = full[:, size - lower, :half]
-    return torch.fft.irfft2(full, s=(size, size), norm="forward")
+@lru_cache(maxsize=64)
+def _shift(size: int, box_size: int, first: int, dtype: torch.dtype, device: torch.device) -> Complex[Tensor, " k"]:
+    """What moves the origin of transforms along one axis from a grid's first point to its middle, scaled to a box."""
+    frequency = torch.fft.fftfreq(box_size, d=1 / box_size, dtype=torch.float64)
+    angle = -2 * math.pi * first / size * frequency
+    return torch.polar(torch.full_like(angle, box_size / size), angle).to(device, dtype.to_complex())

@@ -92,9 +92,9 @@ def _add_plane(grid, start, stride, n_rows, length, along_x, along_y, first_row,
 
 @_compiled
 @no_type_check
-def _spread(images, coordinates, weights, sigma, half_width, rows):
-    """Add all Gaussians to the rows of images (image, y, x) that are asked for."""
-    _, size, stride = images.shape
+def _spread(images, coordinates, weights, sigma, half_width, size, rows):
+    """Add all Gaussians to the rows of images (image, y, x) that are asked for; ``size`` without padding along x."""
+    _, height, stride = images.shape
     grid = images.reshape(-1)
     table = _table(half_width.max(), images.dtype)
     along_x, along_y = np.empty_like(table), np.empty_like(table)
@@ -106,7 +106,7 @@ def _spread(images, coordinates, weights, sigma, half_width, rows):
                 width, sharpness = np.float64(sigma[g]), 1 / np.float64(sigma[g]) ** 2
                 _tabulate(table, reach, sharpness)
             x, x_offset = _place(coordinates[image, g, 0], size)
-            y, y_offset = _place(coordinates[image, g, 1], size)
+            y, y_offset = _place(coordinates[image, g, 1], height)
             if x + reach < 0 or x - reach >= size or y + reach < rows[0] or y - reach >= rows[1]:
                 continue
             length = _padded(2 * reach + 1)
@@ -118,7 +118,7 @@ def _spread(images, coordinates, weights, sigma, half_width, rows):
             exponent = -0.5 * (x_offset**2 + y_offset**2) + (left - x) * x_offset - reach * y_offset
             _profile(along_x, table, left - x, length, x_offset, sharpness, math.exp(exponent * sharpness))
             _profile(along_y, table, -reach, length, y_offset, sharpness, 1.0)
-            start = (image * size + top) * stride + left
+            start = (image * height + top) * stride + left
             _add_plane(grid, start, stride, bottom - top, length, along_x, along_y, top - y + reach, weights[g])
 
 
@@ -200,9 +200,9 @@ def _add_moments(values, distances, length):
 
 @_compiled
 @no_type_check
-def _gather(slopes, coordinates, weights, sigma, half_width, gaussians, to_coordinates, to_weights, to_sigma):
+def _gather(slopes, coordinates, weights, sigma, half_width, size, gaussians, to_coordinates, to_weights, to_sigma):
     """Gradients of the Gaussians that are asked for, from those of images (image, y, x), per image."""
-    _, size, stride = slopes.shape
+    _, height, stride = slopes.shape
     grid = slopes.reshape(-1)
     table = _table(half_width.max(), slopes.dtype)
     steps = np.arange(len(table)).astype(slopes.dtype) - slopes.dtype.type(len(table) // 2)
@@ -215,18 +215,18 @@ def _gather(slopes, coordinates, weights, sigma, half_width, gaussians, to_coord
                 width, sharpness = np.float64(sigma[g]), 1 / np.float64(sigma[g]) ** 2
                 _tabulate(table, reach, sharpness)
             x, x_offset = _place(coordinates[image, g, 0], size)
-            y, y_offset = _place(coordinates[image, g, 1], size)
-            if x + reach < 0 or x - reach >= size or y + reach < 0 or y - reach >= size:
+            y, y_offset = _place(coordinates[image, g, 1], height)
+            if x + reach < 0 or x - reach >= size or y + reach < 0 or y - reach >= height:
                 continue
             length = _padded(2 * reach + 1)
-            left, top, bottom = max(0, min(x - reach, stride - length)), max(y - reach, 0), min(y + reach + 1, size)
+            left, top, bottom = max(0, min(x - reach, stride - length)), max(y - reach, 0), min(y + reach + 1, height)
             exponent = -0.5 * (x_offset**2 + y_offset**2) + (left - x) * x_offset - reach * y_offset
             _profile(along_y[0], table, -reach, length, y_offset, sharpness, 1.0)
             _distances(distances, steps, -reach, length, y_offset)
             _add_moments(along_y, distances, length)
             _profile(along_x, table, left - x, length, x_offset, sharpness, math.exp(exponent * sharpness))
             _distances(distances, steps, left - x, length, x_offset)
-            start = (image * size + top) * stride + left
+            start = (image * height + top) * stride + left
             one, by_x, by_y, by_square = _read_plane(
                 grid, start, stride, bottom - top, length, along_x, distances, along_y, top - y + reach
             )
@@ -253,16 +253,17 @@ def spread(
     coordinates: Float[Tensor, "image gaussian 2"],
     weights: Float[Tensor, " gaussian"],
     sigma: Float[Tensor, " gaussian"],
-    size: int,
+    height: int,
+    width: int,
     window: float,
 ) -> Float[Tensor, "image y x"]:
     """Images of sums of Gaussians: ``spreading_torch.spread``, compiled."""
     reach = half_widths(sigma, window)
-    stride = max(size, int(_padded(2 * int(reach.max()) + 1)))
-    images = coordinates.new_zeros(len(coordinates), size, stride)
+    stride = max(width, int(_padded(2 * int(reach.max()) + 1)))
+    images = coordinates.new_zeros(len(coordinates), height, stride)
     grid, at, *rest = _arrays(images, coordinates, weights, sigma, reach)
-    _share(lambda part, rows: _spread(grid[part], at[part], *rest, rows), len(images), size)
-    return images[..., :size]
+    _share(lambda part, rows: _spread(grid[part], at[part], *rest, width, rows), len(images), height)
+    return images[..., :width]
 
 
 def gather(
@@ -274,14 +275,17 @@ def gather(
 ) -> tuple[Float[Tensor, "image gaussian 2"], Float[Tensor, " gaussian"], Float[Tensor, " gaussian"]]:
     """Gradients of coordinates, weights and sigma from those of the images: ``spreading_torch.gather``, compiled."""
     reach = half_widths(sigma, window)
-    missing = max(0, int(_padded(2 * int(reach.max()) + 1)) - slopes.shape[-1])
+    width = slopes.shape[-1]
+    missing = max(0, int(_padded(2 * int(reach.max()) + 1)) - width)
     if missing:
         slopes = torch.nn.functional.pad(slopes, (0, missing))
     results = [torch.zeros_like(coordinates, memory_format=torch.contiguous_format)]
     results += [coordinates.new_zeros(coordinates.shape[:2]) for _ in range(2)]
     grid, at, w, s, half, *gradients = _arrays(slopes, coordinates, weights, sigma, reach, *results)
     _share(
-        lambda part, some: _gather(grid[part], at[part], w, s, half, some, *(array[part] for array in gradients)),
+        lambda part, some: _gather(
+            grid[part], at[part], w, s, half, width, some, *(array[part] for array in gradients)
+        ),
         len(coordinates),
         len(weights),
     )

@@ -1,6 +1,6 @@
 """Spreading of Gaussians in plain torch: the reference for the compiled kernels, and what runs without them.
 
-Everything is in grid units; coordinates (x, y, z) are counted from the grid point ``size // 2``.
+Everything is in grid units; coordinates (x, y, z) are counted from the grid point ``size // 2`` along each axis.
 """
 
 from __future__ import annotations
@@ -22,29 +22,30 @@ def spread(
     coordinates: Float[Tensor, "image gaussian 2"],
     weights: Float[Tensor, " gaussian"],
     sigma: Float[Tensor, " gaussian"],
-    size: int,
+    height: int,
+    width: int,
     window: float,
 ) -> Float[Tensor, "image y x"]:
-    """Sum weight · exp(-½ d²/σ²) on square grids, d the distance of a grid point from the Gaussian.
+    """Sum weight · exp(-½ d²/σ²) on grids, d the distance of a grid point from the Gaussian.
 
     Parameters
     ----------
     coordinates : tensor of shape (image, gaussian, 2)
-        x and y from the grid point ``size // 2``; what is outside the grid is left out.
+        x and y from the grid point (``width // 2``, ``height // 2``); what is outside the grid is left out.
     weights, sigma : tensors of shape (gaussian,)
         Heights, and widths of at least 0.3 (narrower ones could not be sampled).
-    size : int
-        Grid points along an edge.
+    height, width : int
+        Grid points along y and along x.
     window : float
         Widths at which a Gaussian is cut, rounded up to whole grid points from the nearest one.
     """
     half_width = half_widths(sigma, window)
-    images = coordinates.new_zeros(len(coordinates), size * size)
+    images = coordinates.new_zeros(len(coordinates), height * width)
     for rows in _chunks(coordinates, half_width):
-        flat, _, (gx, gy) = _patches(coordinates[rows], sigma, half_width, size)
+        flat, _, (gx, gy) = _patches(coordinates[rows], sigma, half_width, height, width)
         patch = (gy * weights[:, None])[..., :, None] * gx[..., None, :]
         images[rows] = images[rows].scatter_add(1, flat.flatten(1), patch.flatten(1))
-    return images.view(-1, size, size)
+    return images.view(-1, height, width)
 
 
 def gather(
@@ -60,7 +61,7 @@ def gather(
     to_weights, to_sigma = torch.zeros_like(weights), torch.zeros_like(sigma)
     grid = slopes.flatten(1)
     for rows in _chunks(coordinates, half_width):
-        flat, (dx, dy), (gx, gy) = _patches(coordinates[rows], sigma, half_width, slopes.shape[-1])
+        flat, (dx, dy), (gx, gy) = _patches(coordinates[rows], sigma, half_width, *slopes.shape[1:])
         patch = grid[rows].gather(1, flat.flatten(1)).view(flat.shape)
         moments = patch @ torch.stack([gx, gx * dx, gx * dx**2], dim=-1)
         along_x = (gy * moments[..., 1]).sum(-1)
@@ -106,12 +107,12 @@ def _window(coordinates: Tensor, sigma: Tensor, half_width: Tensor, size: int) -
 
 
 def _patches(
-    coordinates: Tensor, sigma: Tensor, half_width: Tensor, size: int
+    coordinates: Tensor, sigma: Tensor, half_width: Tensor, height: int, width: int
 ) -> tuple[Tensor, tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
     """Flat indices of patches, and distances and values along x and y."""
-    x, dx, gx = _window(coordinates[..., 0], sigma, half_width, size)
-    y, dy, gy = _window(coordinates[..., 1], sigma, half_width, size)
-    return y[..., :, None] * size + x[..., None, :], (dx, dy), (gx, gy)
+    x, dx, gx = _window(coordinates[..., 0], sigma, half_width, width)
+    y, dy, gy = _window(coordinates[..., 1], sigma, half_width, height)
+    return y[..., :, None] * width + x[..., None, :], (dx, dy), (gx, gy)
 
 
 def _chunks(coordinates: Tensor, half_width: Tensor) -> list[slice]:

@@ -32,27 +32,27 @@ def _axis(coordinate, sigma, reach, size, WIDTH: tl.constexpr):
 
 @triton.jit
 @no_type_check
-def _spread(images, coordinates, weights, sigma, reach, n_gaussians, size, WIDTH: tl.constexpr):
+def _spread(images, coordinates, weights, sigma, reach, n_gaussians, rows, columns, WIDTH: tl.constexpr):
     program = tl.program_id(0)
     image, g = program // n_gaussians, program % n_gaussians
     width, half = tl.load(sigma + g), tl.load(reach + g).to(tl.int32)
-    x, _, along_x, in_x = _axis(tl.load(coordinates + program * 2), width, half, size, WIDTH)
-    y, _, along_y, in_y = _axis(tl.load(coordinates + program * 2 + 1), width, half, size, WIDTH)
+    x, _, along_x, in_x = _axis(tl.load(coordinates + program * 2), width, half, columns, WIDTH)
+    y, _, along_y, in_y = _axis(tl.load(coordinates + program * 2 + 1), width, half, rows, WIDTH)
     patch = tl.load(weights + g) * along_y[:, None] * along_x[None, :]
-    at = image.to(tl.int64) * size * size + y[:, None] * size + x[None, :]
+    at = image.to(tl.int64) * rows * columns + y[:, None] * columns + x[None, :]
     tl.atomic_add(images + at, patch, mask=in_y[:, None] & in_x[None, :], sem="relaxed")
 
 
 @triton.jit
 @no_type_check
-def _gather(slopes, coordinates, weights, sigma, reach, to_coordinates, to_weights, to_sigma, n_gaussians, size,
-            WIDTH: tl.constexpr):  # fmt: skip
+def _gather(slopes, coordinates, weights, sigma, reach, to_coordinates, to_weights, to_sigma, n_gaussians, rows,
+            columns, WIDTH: tl.constexpr):  # fmt: skip
     program = tl.program_id(0)
     image, g = program // n_gaussians, program % n_gaussians
     width, half = tl.load(sigma + g), tl.load(reach + g).to(tl.int32)
-    x, dx, along_x, in_x = _axis(tl.load(coordinates + program * 2), width, half, size, WIDTH)
-    y, dy, along_y, in_y = _axis(tl.load(coordinates + program * 2 + 1), width, half, size, WIDTH)
-    at = image.to(tl.int64) * size * size + y[:, None] * size + x[None, :]
+    x, dx, along_x, in_x = _axis(tl.load(coordinates + program * 2), width, half, columns, WIDTH)
+    y, dy, along_y, in_y = _axis(tl.load(coordinates + program * 2 + 1), width, half, rows, WIDTH)
+    at = image.to(tl.int64) * rows * columns + y[:, None] * columns + x[None, :]
     patch = tl.load(slopes + at, mask=in_y[:, None] & in_x[None, :], other=0.0) * along_y[:, None] * along_x[None, :]
     sharpness = 1.0 / (width * width)
     by_x, by_y = tl.sum(patch, axis=0), tl.sum(patch, axis=1)
@@ -93,14 +93,15 @@ def spread(
     coordinates: Float[Tensor, "image gaussian 2"],
     weights: Float[Tensor, " gaussian"],
     sigma: Float[Tensor, " gaussian"],
-    size: int,
+    height: int,
+    width: int,
     window: float,
 ) -> Float[Tensor, "image y x"]:
     """Images of sums of Gaussians: ``spreading_torch.spread``, on CUDA."""
-    inputs, width = _prepared(sigma, window, coordinates, weights)
-    images = coordinates.new_zeros(len(coordinates), size, size)
+    inputs, patch = _prepared(sigma, window, coordinates, weights)
+    images = coordinates.new_zeros(len(coordinates), height, width)
     n_images, n_gaussians = coordinates.shape[:2]
-    _spread[(n_images * n_gaussians,)](images, *inputs, n_gaussians, size, WIDTH=width)
+    _spread[(n_images * n_gaussians,)](images, *inputs, n_gaussians, height, width, WIDTH=patch)
     return images
 
 
@@ -112,11 +113,11 @@ def gather(
     window: float,
 ) -> tuple[Float[Tensor, "image gaussian 2"], Float[Tensor, " gaussian"], Float[Tensor, " gaussian"]]:
     """Gradients of coordinates, weights and sigma from those of the images: ``spreading_torch.gather``, on CUDA."""
-    inputs, width = _prepared(sigma, window, slopes, coordinates, weights)
+    inputs, patch = _prepared(sigma, window, slopes, coordinates, weights)
     n_images, n_gaussians = coordinates.shape[:2]
     results = [coordinates.new_empty(n_images, n_gaussians, 2)]
     results += [coordinates.new_empty(n_images, n_gaussians) for _ in range(2)]
-    _gather[(n_images * n_gaussians,)](*inputs, *results, n_gaussians, slopes.shape[-1], WIDTH=width)
+    _gather[(n_images * n_gaussians,)](*inputs, *results, n_gaussians, *slopes.shape[1:], WIDTH=patch)
     return results[0], results[1].sum(0), results[2].sum(0)
 
 

@@ -23,13 +23,14 @@ def gaussians(size, count=24, n_images=2, dim=2, dtype=F64):
     return coordinates.to(dtype), heights.to(dtype), widths.to(dtype)
 
 
-def summed(coordinates, heights, widths, size):
-    """Every Gaussian at every grid point, without a window."""
-    points = torch.arange(size, dtype=coordinates.dtype) - size // 2
-    along = torch.exp(-0.5 * ((points - coordinates[..., None]) / widths[:, None, None]) ** 2)
-    if coordinates.shape[-1] == 2:
-        return torch.einsum("g,bgx,bgy->byx", heights, *along.unbind(2))
-    return torch.einsum("g,bgx,bgy,bgz->bzyx", heights, *along.unbind(2))
+def summed(coordinates, heights, widths, *shape):
+    """Every Gaussian at every grid point, without a window; ``shape`` along x, y (and z), or of every edge."""
+    along = []
+    for axis in range(coordinates.shape[-1]):
+        size = shape[axis % len(shape)]
+        points = torch.arange(size, dtype=coordinates.dtype) - size // 2
+        along.append(torch.exp(-0.5 * ((points - coordinates[..., axis, None]) / widths[:, None]) ** 2))
+    return torch.einsum("g,bgx,bgy->byx" if len(along) == 2 else "g,bgx,bgy,bgz->bzyx", heights, *along)
 
 
 def relative_error(found, wanted):
@@ -53,7 +54,7 @@ def kernel(request, monkeypatch):
 def test_images_are_the_sums_of_their_gaussians(kernel, size):
     module, device = kernel
     model = gaussians(size, dtype=F32)
-    found = module.spread(*(part.to(device) for part in model), size, 5.0)
+    found = module.spread(*(part.to(device) for part in model), size, size, 5.0)
     assert relative_error(found.cpu(), summed(*(part.double() for part in model), size)) < 3e-6
 
 
@@ -66,6 +67,23 @@ def test_gradients_are_those_of_the_sums(kernel, size):
     wanted = torch.autograd.grad(summed(*exact, size), exact, slopes.double())
     found = module.gather(slopes.to(device), *(part.to(device) for part in model), 5.0)
     for mine, theirs in zip(found, wanted, strict=True):
+        assert relative_error(mine.cpu(), theirs) < 2e-5
+
+
+@pytest.mark.parametrize(("height", "width"), [(9, 32), (30, 13), (1, 24)])
+def test_grids_need_not_be_square(kernel, height, width):
+    module, device = kernel
+    model = gaussians(25, dtype=F32)
+    exact = [part.double().requires_grad_() for part in model]
+    image = summed(*exact, width, height)
+    found = module.spread(*(part.to(device) for part in model), height, width, 5.0)
+    assert found.shape == (2, height, width)
+    assert relative_error(found.cpu(), image.detach()) < 3e-6
+    slopes = torch.randn(2, height, width, generator=torch.Generator().manual_seed(1))
+    wanted = torch.autograd.grad(image, exact, slopes.double())
+    for mine, theirs in zip(
+        module.gather(slopes.to(device), *(part.to(device) for part in model), 5.0), wanted, strict=True
+    ):
         assert relative_error(mine.cpu(), theirs) < 2e-5
 
 
@@ -83,8 +101,8 @@ def test_volumes_are_the_sums_of_their_gaussians(kernel, size):
 def test_compiled_and_plain_torch_cut_gaussians_alike(size, window):
     model = gaussians(size)
     slopes = torch.randn(2, size, size, generator=torch.Generator().manual_seed(1), dtype=F64)
-    found = spreading_numba.spread(*model, size, window), *spreading_numba.gather(slopes, *model, window)
-    wanted = spreading_torch.spread(*model, size, window), *spreading_torch.gather(slopes, *model, window)
+    found = spreading_numba.spread(*model, size, size, window), *spreading_numba.gather(slopes, *model, window)
+    wanted = spreading_torch.spread(*model, size, size, window), *spreading_torch.gather(slopes, *model, window)
     for mine, theirs in zip(found, wanted, strict=True):
         assert relative_error(mine, theirs) < 1e-13
     coordinates, *rest = gaussians(size, n_images=1, dim=3)
@@ -98,7 +116,8 @@ def test_single_precision_is_enough(kernel, size):
     model = gaussians(size, dtype=F32)
     slopes = torch.randn(2, size, size, generator=torch.Generator().manual_seed(1))
     single, double = [[part.to(device, dtype) for part in (*model, slopes)] for dtype in (F32, F64)]
-    assert relative_error(module.spread(*single[:3], size, 5.0), spreading_torch.spread(*double[:3], size, 5.0)) < 1e-6
+    wanted = spreading_torch.spread(*double[:3], size, size, 5.0)
+    assert relative_error(module.spread(*single[:3], size, size, 5.0), wanted) < 1e-6
     found, wanted = module.gather(single[3], *single[:3], 5.0), spreading_torch.gather(double[3], *double[:3], 5.0)
     for mine, theirs in zip(found, wanted, strict=True):
         assert relative_error(mine, theirs) < 2e-6
@@ -114,7 +133,7 @@ def test_results_do_not_depend_on_the_number_of_threads(n_images):
             torch.set_num_threads(count)
             gradients = spreading_numba.gather(slopes, *model, 5.0)
             volume = spreading_numba.spread_volume(torch.nn.functional.pad(model[0][0], (0, 1)), *model[1:], 40, 5.0)
-            results.append((spreading_numba.spread(*model, 40, 5.0), gradients[0], volume))
+            results.append((spreading_numba.spread(*model, 40, 40, 5.0), gradients[0], volume))
     finally:
         torch.set_num_threads(n_threads)
     for one, three in zip(*results, strict=True):
@@ -126,7 +145,7 @@ def test_a_forked_process_has_threads_of_its_own():
         import os, torch
         from cryosphere.physics import spreading_numba
         torch.set_num_threads(2)
-        arguments = torch.zeros(2, 1, 2), torch.ones(1), torch.ones(1), 16, 5.0
+        arguments = torch.zeros(2, 1, 2), torch.ones(1), torch.ones(1), 16, 16, 5.0
         wanted = spreading_numba.spread(*arguments)
         child = os.fork()
         if child == 0:
@@ -144,6 +163,33 @@ def test_transforms_are_those_of_the_images(size, box_size):
     assert relative_error(found, wanted.to(found)) < 3e-6
 
 
+@pytest.mark.parametrize("middle", [-26.0, -6.0, 0.0, 11.0, 24.0])
+@pytest.mark.parametrize(("size", "box_size"), [(48, 48), (49, 49), (48, 32), (48, 33)])
+def test_gaussians_on_few_rows(size, box_size, middle):
+    coordinates, *rest = gaussians(size)
+    model = [torch.stack([coordinates[..., 0], coordinates[..., 1] / 10 + middle], dim=-1), *rest]
+    assert spreading._filled_rows(model[0], model[2], size, 5.0)[1] < 0.7 * size
+    model = [part.requires_grad_() for part in model]
+    found = spreading.spread_fourier(*model, size, 5.0, box_size)
+    wanted = resize(image_to_fourier(summed(*model, size)), box_size) * (box_size / size) ** 2
+    assert relative_error(found.detach(), wanted.detach().to(found)) < 3e-6
+    slopes = torch.randn(*found.shape, 2, generator=torch.Generator().manual_seed(1), dtype=F64)
+    slopes = torch.view_as_complex(slopes)
+    pairs = zip(torch.autograd.grad(found, model, slopes), torch.autograd.grad(wanted, model, slopes), strict=True)
+    for mine, theirs in pairs:
+        assert relative_error(mine, theirs) < 2e-5
+
+
+@pytest.mark.parametrize("y", [1e3, -1e30, float("nan")])
+def test_gaussians_beyond_the_grid_are_left_out(y):
+    model = [torch.full((1, 3, 2), y), torch.ones(3), torch.ones(3)]
+    model[0].requires_grad_()
+    fourier = spreading.spread_fourier(*model, 24, 5.0, 16)
+    assert not fourier.abs().any()
+    fourier.real.sum().backward()
+    assert not model[0].grad.any()
+
+
 @pytest.mark.parametrize(("size", "box_size"), [(12, 12), (13, 13), (12, 8), (12, 9)])
 def test_gradient_of_transforms(size, box_size):
     model = [part.requires_grad_() for part in gaussians(size, count=4, n_images=2)]
@@ -153,12 +199,13 @@ def test_gradient_of_transforms(size, box_size):
 def test_images_made_in_turns_are_the_same(monkeypatch):
     model = [part.requires_grad_() for part in gaussians(20, n_images=7)]
     results = []
-    for values in (2**20, 900):
+    for values in (2**20, 900, 100):
         monkeypatch.setattr(spreading, "_VALUES_ON_CPU", values)
         fourier = spreading.spread_fourier(*model, 20, 5.0, 16)
         results.append((fourier, *torch.autograd.grad(fourier.abs().square().sum(), model)))
-    for whole, turns in zip(*results, strict=True):
-        assert torch.allclose(whole, turns, rtol=1e-12, atol=1e-12)
+    for whole, *others in zip(*results, strict=True):
+        for turns in others:
+            assert torch.allclose(whole, turns, rtol=1e-12, atol=1e-12)
 
 
 def test_the_kernel_is_the_fastest_that_there_is(monkeypatch):
