@@ -17,13 +17,7 @@ from cryosphere.training import stages
 from cryosphere.training.marginal import MarginalTrainer
 from tests.particle_sets import write_particle_set
 
-
-@pytest.fixture(autouse=True)
-def short_stages(monkeypatch):
-    """Fewer images per stage than real data need."""
-    monkeypatch.setattr(stages, "_COARSE_VISITS", 640)
-    monkeypatch.setattr(stages, "_FINE_VISITS", 1250)
-    monkeypatch.setattr(stages, "_MOST_ROUNDS", 2)
+pytestmark = pytest.mark.usefixtures("short_stages")
 
 
 def settings(folder, **sections):
