@@ -113,12 +113,13 @@ class _StoppedError(Exception):
 
 
 def _start_making_images(folder: Path) -> None:
-    """Make the demo's images beside the window, and say so when they are there."""
+    """Make the demo's images beside the window, and show them when they are there."""
     from qtpy.QtWidgets import QApplication
 
     from cryosphere.viewer.sample import make_images
     from cryosphere.viewer.widgets.notices import show_info, show_warning
     from cryosphere.viewer.widgets.workers import Latest
+    from cryosphere.viewer.window import look_for_images
 
     show_info("The demo's particle images are being made, once; everything else can be looked at meanwhile.")
     stopped = threading.Event()
@@ -139,6 +140,7 @@ def _start_making_images(folder: Path) -> None:
         if problem:
             show_warning(problem)
         else:
+            look_for_images(folder)
             show_info("The demo's particle images are there: choose a particle to see its own.")
 
     def finish() -> None:

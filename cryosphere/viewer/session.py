@@ -58,7 +58,7 @@ class Session:
     Everything that is shown follows these signals, which carry nothing:
     ``conformation_changed`` (another latent), ``particle_changed`` (another particle, or none), ``path_changed``
     (another path), ``selections_changed`` (the list, or which one is current), ``segments_changed`` (colours or which
-    segments are shown).
+    segments are shown), ``images_changed`` (the files of the particle images).
 
     Attributes
     ----------
@@ -66,8 +66,6 @@ class Session:
         With its posterior.
     columns : RunColumns
         Numbers of every particle by name, of the run and of its particle file.
-    notes : list of str
-        What cannot be shown and why, one sentence each.
     latent : array of shape (latent,)
         Whose conformation is shown; at first the mean of all particles.
     particle : int or None
@@ -90,6 +88,7 @@ class Session:
     path_changed = Signal()
     selections_changed = Signal()
     segments_changed = Signal()
+    images_changed = Signal()
 
     def __init__(self, run: Run) -> None:
         from cryosphere.analysis.style import segment_colour
@@ -107,7 +106,6 @@ class Session:
         self.segment_colours = [segment_colour(segment) for segment in range(n_segments)]
         self.segment_shown = np.ones(n_segments, dtype=bool)
         self.labels: np.ndarray = hard_segments(run.segment_weights())
-        self.notes = self._notes()
 
     @classmethod
     def open(cls, folder: Path | str) -> Session:
@@ -122,7 +120,9 @@ class Session:
         _ = run.posterior
         return cls(run)
 
-    def _notes(self) -> list[str]:
+    @property
+    def notes(self) -> list[str]:
+        """What cannot be shown now and why, one sentence each."""
         notes = []
         if not has_analysis(self.run):
             notes.append(

@@ -201,3 +201,10 @@ class RunChooser(QWidget):
     def open(self, folder: Path | str) -> RunWindow:
         """Open a run; what is wrong with it is shown as a notification."""
         return open_run(self._viewer, folder)
+
+
+def look_for_images(folder: Path) -> None:
+    """Let every window that shows a run look again for its particle images."""
+    for window in _OPEN:
+        if window.session.run.folder == folder:
+            window.session.images_changed.emit()

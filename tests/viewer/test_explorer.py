@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import threading
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -335,6 +336,15 @@ def test_a_run_without_analysis_has_its_file_and_a_note(open_explorer, star_fold
     drag(explorer, [explorer.plane.values[3]])
     explorer.set_path("between …")
     assert "wants two" in explorer.status.text()
+
+
+def test_a_note_of_missing_images_goes_when_they_come(open_explorer, session, tmp_path, settle):
+    explorer = open_explorer(session)
+    settle(lambda: not explorer.is_busy)
+    assert f"{session.missing_images}: missing" in explorer.notes.text() and explorer.notes.isVisible()
+    session.run.table = replace(session.run.table, stack_paths=(tmp_path,))
+    session.images_changed.emit()
+    assert "missing" not in explorer.notes.text()
 
 
 def test_a_changed_particle_file_is_said_and_the_rest_works(open_explorer, star_folder, tmp_path, settle):

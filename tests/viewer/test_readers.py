@@ -91,7 +91,7 @@ def test_the_demo_opens_at_once_and_its_images_are_made_meanwhile(
     from cryosphere.errors import RunError
     from cryosphere.viewer import readers, sample
 
-    opened, made, gate = [], [], threading.Event()
+    opened, made, looked, gate = [], [], [], threading.Event()
 
     def make(folder, progress):
         gate.wait(20)
@@ -99,7 +99,7 @@ def test_the_demo_opens_at_once_and_its_images_are_made_meanwhile(
         if problem:
             raise RunError(problem)
 
-    window = SimpleNamespace(open_run=lambda *what: opened.append(what))
+    window = SimpleNamespace(open_run=lambda *what: opened.append(what), look_for_images=looked.append)
     monkeypatch.setitem(sys.modules, "cryosphere.viewer.window", window)
     monkeypatch.setattr(sample, "cache_folder", lambda: tmp_path)
     monkeypatch.setattr(sample, "make_images", make)
@@ -110,7 +110,7 @@ def test_the_demo_opens_at_once_and_its_images_are_made_meanwhile(
     assert opened == [(viewer, folder)] * 2 and not made
     gate.set()
     wait_until(lambda: not readers._being_made)
-    assert made == [folder]
+    assert made == [folder] and looked == ([] if problem else [folder])
     assert told()[-1] == (problem or "The demo's particle images are there: choose a particle to see its own.")
 
 

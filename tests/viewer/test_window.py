@@ -211,6 +211,18 @@ def test_missing_stacks_are_told(open_run, analysed_folder, messages):
     assert len(told) == 1 and str(opened.session.missing_images) in told[0]
 
 
+def test_windows_of_a_run_look_again_for_its_images(open_run, analysed_folder, copied):
+    from cryosphere.viewer.window import look_for_images
+
+    window = open_run(analysed_folder)
+    heard = []
+    window.session.images_changed.connect(lambda: heard.append(window.session.run.folder))
+    look_for_images(copied)
+    assert heard == []
+    look_for_images(analysed_folder)
+    assert heard == [analysed_folder]
+
+
 def test_closing_the_window_while_it_computes(screen, analysed_folder, monkeypatch):
     import threading
     import time

@@ -85,7 +85,8 @@ class ExplorerWidget(QWidget):
         for label in (self.notes, self.status):
             label.setWordWrap(True)
             label.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
-        self._show_notes(self.session.notes)
+        self._note_of_file = ""
+        self._show_notes()
 
     def _lay_out(self) -> None:
         tools, grid, column = QHBoxLayout(), QGridLayout(), QVBoxLayout(self)
@@ -128,6 +129,7 @@ class ExplorerWidget(QWidget):
         self.session.conformation_changed.connect(self._follow)
         self.session.path_changed.connect(self._follow_path)
         self.session.selections_changed.connect(self._follow_selections)
+        self.session.images_changed.connect(self._show_notes)
 
     def set_tool(self, tool: str) -> None:
         """Choose what the mouse does: ``pick``, ``lasso``, ``rectangle``, ``state``, ``path`` or ``move``."""
@@ -171,14 +173,14 @@ class ExplorerWidget(QWidget):
         return lambda: self._show_plane(axes, plane)
 
     def _read_names(self) -> Callable[[], None]:
-        columns, run, notes = self.session.columns, self.session.run, list(self.session.notes)
+        columns, run, note = self.session.columns, self.session.run, ""
         known = sorted(columns.known, key=lambda name: (name.startswith("std("), not name.startswith("pc")))
         of_file = []
         try:
             if columns.path.is_file():
                 of_file = [name for name in columns.source.names if name not in known]
         except CryosphereError as error:
-            notes.append(str(error))
+            note = str(error)
         components = [f"PC {number}" for number in range(1, run.latent_dim + 1)]
         sources = [*components, *([EASIEST] if has_easiest_path(run) else []), DRAWN, BETWEEN]
         states = np.unique(columns.read(["state"], "state")["state"]) if "state" in known else ()
@@ -187,11 +189,13 @@ class ExplorerWidget(QWidget):
             for chooser in (self.x, self.y, self.colour):
                 chooser.offer([*known, *of_file])
             self.path.offer(sources, [f"state {state}" for state in states])
-            self._show_notes(notes)
+            self._note_of_file = note
+            self._show_notes()
 
         return show
 
-    def _show_notes(self, notes: list[str]) -> None:
+    def _show_notes(self) -> None:
+        notes = [note for note in (*self.session.notes, self._note_of_file) if note]
         self.notes.setText("\n".join(notes))
         self.notes.setVisible(bool(notes))
 
@@ -378,6 +382,7 @@ class ExplorerWidget(QWidget):
             (self.session.conformation_changed, self._follow),
             (self.session.path_changed, self._follow_path),
             (self.session.selections_changed, self._follow_selections),
+            (self.session.images_changed, self._show_notes),
         ):
             signal.disconnect(slot, missing_ok=True)
         for work in self._works.values():

@@ -78,6 +78,7 @@ class ParticleWidget(QWidget):
         self._build()
         session.particle_changed.connect(self._update)
         session.selections_changed.connect(self._update_selection)
+        session.images_changed.connect(self._look_again)
         self._update_selection()
 
     def _build(self) -> None:
@@ -187,6 +188,10 @@ class ParticleWidget(QWidget):
         elif row is None:
             self._say(_NO_PARTICLE)
 
+    def _look_again(self) -> None:
+        self._averaged = None
+        self._update()
+
     def _ask_for_averages(self) -> None:
         selection = self.session.selection
         if selection is None:
@@ -265,6 +270,7 @@ class ParticleWidget(QWidget):
         """Stop the workers and follow the session no more."""
         self.session.particle_changed.disconnect(self._update)
         self.session.selections_changed.disconnect(self._update_selection)
+        self.session.images_changed.disconnect(self._look_again)
         self._particle_worker.close()
         self._average_worker.close()
 
