@@ -19,8 +19,9 @@ from cryosphere.physics.gaussians import grid_size, project_fourier
 from cryosphere.physics.rotations import random_rotmats
 
 SIGMA, BATCH = 2.0, 32
-# Box (pixels), Å per pixel, residues: the two of the issue, box sizes at one pixel size, and numbers of residues.
-CASES = [(64, 3.5, 1294), (256, 1.2, 1294)]
+# Box (pixels), Å per pixel, residues: a small and a fine box, one without oversampling, box sizes at one pixel size,
+# and numbers of residues.
+CASES = [(64, 3.5, 1294), (256, 1.2, 1294), (256, 1.05, 1294)]
 CASES += [(box, 2.4, 1294) for box in (64, 128, 192, 256, 384, 512)]
 CASES += [(128, 2.4, count) for count in (200, 1000, 5000)] + [(256, 2.4, 10_000), (256, 2.4, 50_000)]
 KERNELS = {"compiled": spreading_numba, "torch": spreading_torch}

@@ -26,10 +26,11 @@ def read_ahead(
 ) -> Iterator[ParticleBatch]:
     """Yield the batch of every set of rows, in order, while a thread in the background reads the next ones.
 
-    For a CUDA device the thread prepares them too. On a CPU that is left to the caller's thread: once two threads have
-    given OpenMP work, it has more threads than there are cores, which then sleep after every task (all training was
-    slower by a fifth). What is yielded is what ``images.batch(rows).to(device)`` gives, as long as ``images`` are not
-    changed meanwhile. Closing the iterator, or leaving it to be collected, ends the thread.
+    For a GPU the thread prepares them too. On a CPU that is left to the caller's thread, with reading where images are
+    resampled as they are read: once two threads have given OpenMP work, it has more threads than there are cores, which
+    then sleep after every task (all training was slower by a fifth). What is yielded is what
+    ``images.batch(rows).to(device)`` gives, as long as ``images`` are not changed meanwhile. Closing the iterator, or
+    leaving it to be collected, ends the thread.
 
     Parameters
     ----------
@@ -39,7 +40,7 @@ def read_ahead(
     device : torch.device or str
         To a CUDA device, batches are copied from page-locked memory while it computes.
     n_ahead : int
-        Batches, or on a CPU groups read together, that wait at most, 1 at least.
+        Batches that wait at most, 1 at least; on a CPU at least those that are read together.
     at_once : int
         Batches that are read from their files together.
 
@@ -48,10 +49,10 @@ def read_ahead(
     Exception
         Whatever reading a batch raised, in its place.
     """
-    ready: queue.Queue = queue.Queue(maxsize=n_ahead)
+    on_cpu, is_cuda = (torch.device(device).type == kind for kind in ("cpu", "cuda"))
+    ready: queue.Queue = queue.Queue(maxsize=max(1, n_ahead // at_once) if on_cpu else n_ahead)
     stopped = threading.Event()
     remaining = iter(row_sets)
-    is_cuda = torch.device(device).type == "cuda"
 
     def put(item: object) -> None:
         while not stopped.is_set():
@@ -60,8 +61,11 @@ def read_ahead(
             except queue.Full:
                 continue
 
-    def prepare(sets: list[np.ndarray], pixels: np.ndarray | None) -> Iterator[ParticleBatch]:
+    def prepare(group: list) -> Iterator[ParticleBatch]:
+        sets, pixels = group
+        group.clear()  # nobody holds the pixels any longer than they are needed
         whole = images.batch(np.concatenate(sets), pixels)
+        del pixels
         ends = np.cumsum([len(rows) for rows in sets])
         for end, rows in zip(ends.tolist(), sets, strict=True):
             yield whole.take(slice(end - len(rows), end))
@@ -69,12 +73,13 @@ def read_ahead(
     def read() -> None:
         try:
             while not stopped.is_set() and (sets := list(islice(remaining, at_once))):
-                group = sets, images.source.pixels(np.concatenate(sets))
-                if not is_cuda:
+                group = [sets, images.source.pixels(np.concatenate(sets))]
+                if on_cpu:
                     put(group)
+                    del group
                     continue
-                for batch in prepare(*group):
-                    put(batch.pin_memory())
+                for batch in prepare(group):
+                    put(batch.pin_memory() if is_cuda else batch)
             put(_DONE)
         except BaseException as error:
             put(error)
@@ -85,10 +90,10 @@ def read_ahead(
         while (item := ready.get()) is not _DONE:
             if isinstance(item, BaseException):
                 raise item
-            if is_cuda:
-                yield item.to(device, non_blocking=True)
+            if on_cpu:
+                yield from prepare(item)
             else:
-                yield from (batch.to(device) for batch in prepare(*item))
+                yield item.to(device, non_blocking=is_cuda)
     finally:
         stopped.set()
         thread.join()

@@ -98,8 +98,8 @@ class OriginalImages(ImageSource):
             matrix = self._matrix(int(box), float(pixel_size))
             for start in range(0, len(alike), size):
                 part = alike[start : start + size]
-                pixels = torch.from_numpy(self._pixels(rows[part]))
-                images[part] = resample(roll(pixels, self._whole_pixels(rows[part])), matrix)
+                original = torch.from_numpy(self._pixels(rows[part]))
+                images[part] = resample(roll(original, self._whole_pixels(rows[part])), matrix)
         return self._corrected(images, rows)
 
     def _corrected(

@@ -75,7 +75,7 @@ def spread_fourier(
     -------
     complex tensor of shape (image, box_size, box_size // 2 + 1)
         In the form of ``fourier.image_to_fourier``, scaled to keep the mean of the image. It has gradients with
-        respect to coordinates, weights and sigma.
+        respect to coordinates, weights and sigma. Its rounding depends on which images are made together.
     """
     return _SpreadFourier.apply(coordinates, weights, sigma, size, window, box_size)
 
@@ -101,17 +101,18 @@ class _SpreadFourier(torch.autograd.Function):
     @staticmethod
     def forward(ctx, coordinates, weights, sigma, size, window, box_size):
         first, height = _filled_rows(coordinates, sigma, size, window)
-        shifted = coordinates - coordinates.new_tensor([0, first + height // 2])
-        ctx.save_for_backward(shifted, weights, sigma)
-        ctx.size, ctx.window, ctx.first, ctx.height = size, window, first, height
+        middle = first + height // 2
+        if middle:
+            coordinates = coordinates - coordinates.new_tensor([0, middle])
+        ctx.save_for_backward(coordinates, weights, sigma)
+        ctx.size, ctx.window, ctx.height = size, window, height
         kernel = kernel_for(coordinates.device.type, coordinates.dtype)
-        factor = _Factor(size, box_size, first, coordinates.dtype, coordinates.device)
+        ctx.factor = factor = _Factor(size, box_size, first, coordinates.dtype, coordinates.device)
         spectrum = torch.empty(len(coordinates), *factor.kept.shape, dtype=factor.kept.dtype, device=coordinates.device)
         for some in _turns(coordinates, height * size):
-            grid = kernel.spread(shifted[some], weights, sigma, height, size, window)
-            for few in _turns(grid, size**2):
-                lines = torch.fft.rfft(grid[few])[..., : box_size // 2 + 1]
-                factor.crop(torch.fft.fft(lines, n=size, dim=1), spectrum[some][few])
+            grid = kernel.spread(coordinates[some], weights, sigma, height, size, window)
+            for few in _turns(grid, size**2):  # whole grids are larger
+                factor.crop(_transform(grid[few], size, box_size), spectrum[some][few])
         return spectrum
 
     @staticmethod
@@ -119,14 +120,13 @@ class _SpreadFourier(torch.autograd.Function):
     def backward(ctx, slope):
         coordinates, weights, sigma = ctx.saved_tensors
         kernel = kernel_for(coordinates.device.type, coordinates.dtype)
-        factor = _Factor(ctx.size, slope.shape[1], ctx.first, coordinates.dtype, coordinates.device)
         to_coordinates = torch.empty_like(coordinates)
         to_weights, to_sigma = torch.zeros_like(weights), torch.zeros_like(sigma)
         for some in _turns(coordinates, ctx.height * ctx.size):
             at = coordinates[some]
             grid = at.new_empty(len(at), ctx.height, ctx.size)
             for few in _turns(grid, ctx.size**2):
-                lines = torch.fft.ifft(factor.uncrop(slope[some][few]), dim=1, norm="forward")[:, : ctx.height]
+                lines = torch.fft.ifft(ctx.factor.uncrop(slope[some][few]), dim=1, norm="forward")[:, : ctx.height]
                 grid[few] = torch.fft.irfft(lines, n=ctx.size, norm="forward")
             to_coordinates[some], of_weights, of_sigma = kernel.gather(grid, at, weights, sigma, ctx.window)
             to_weights += of_weights
@@ -137,17 +137,24 @@ class _SpreadFourier(torch.autograd.Function):
 def _filled_rows(coordinates: Tensor, sigma: Tensor, size: int, window: float) -> tuple[int, int]:
     """First row (counted from the middle one, ``size // 2``) and number of rows on which Gaussians lie in any image.
 
-    All rows on a GPU, which would have to be waited for.
+    All rows on a GPU, which would have to be waited for, and where a coordinate or width is no number.
     """
     lowest, highest = -(size // 2), size - size // 2
     if coordinates.device.type != "cpu" or not coordinates.numel():
         return lowest, size
-    reach = math.ceil(window * float(sigma.max())) + 1
+    reach = window * max(0.0, float(sigma.max())) + 2  # rounded to whole grid points
     down, up = (float(end) for end in coordinates[..., 1].aminmax())
-    if not (down - reach < highest and up + reach >= lowest):  # outside, or not a number
+    if not (down - reach < highest and up + reach >= lowest) or math.isinf(reach):
         return lowest, size
     first = math.floor(max(lowest, down - reach))
     return first, math.ceil(min(highest, up + reach + 1)) - first
+
+
+def _transform(grid: Float[Tensor, "image row x"], size: int, box_size: int) -> Complex[Tensor, "image y half"]:
+    """Transforms of grids of which only the first rows are given, cropped to the columns of a box."""
+    if box_size == size:
+        return torch.fft.rfft2(grid, s=(size, size))
+    return torch.fft.fft(torch.fft.rfft(grid)[..., : box_size // 2 + 1], n=size, dim=1)
 
 
 def _turns(images: Tensor, values_per_image: int) -> list[slice]:
@@ -158,10 +165,20 @@ def _turns(images: Tensor, values_per_image: int) -> list[slice]:
 
 
 class _Factor:
-    """Cropping of grids' transforms to a smaller box, and what moves their origin from the middle to the corner.
+    """Cropping of grids' transforms to a smaller box, and what moves their origin from the first point to the middle.
 
     On the Nyquist row of an even box both signs of the frequency fall together: it is their mean (as in
     ``fourier.resize``).
+
+    Attributes
+    ----------
+    kept : complex tensor of shape (box y, half)
+        Factor of what is kept; on a Nyquist row of two signs, of the negative one.
+    positive : complex tensor of shape (half,)
+        Factor of the positive Nyquist row, where there are two.
+    share : tensor of shape (half,)
+        By which gradients are multiplied for a real grid's inverse transform, which counts frequencies once for x and
+        once for -x, except where the two are one.
 
     Parameters
     ----------
@@ -181,11 +198,10 @@ class _Factor:
         if self.has_both_signs:
             self.positive = along_y[self.upper].conj() * along_x / 2
             self.kept[self.upper] /= 2
-        # A real grid's inverse transform counts frequencies once for x and once for -x, except where the two are one.
-        self.counted = torch.full_like(along_x.real, 0.5)
-        self.counted[0] = 1.0
+        self.share = torch.full_like(along_x.real, 0.5)
+        self.share[0] = 1.0
         if size % 2 == 0 and size == box_size:
-            self.counted[-1] = 1.0
+            self.share[-1] = 1.0
 
     def crop(self, columns: Complex[Tensor, "image y half"], result: Complex[Tensor, "image y2 half"]) -> None:
         """Write the rows of a box into ``result``."""
@@ -198,18 +214,18 @@ class _Factor:
     def uncrop(self, slope: Complex[Tensor, "image y half"]) -> Complex[Tensor, "image y2 half"]:
         """Gradient of what :meth:`crop` takes, from that of what it makes, for the inverse transform to a real grid."""
         upper, lower = self.upper, self.lower
-        adjoint = self.kept.conj() * self.counted
+        adjoint = self.kept.conj() * self.share
         columns = slope.new_zeros(len(slope), self.size, slope.shape[2])
         torch.mul(slope[:, :upper], adjoint[:upper], out=columns[:, :upper])
         torch.mul(slope[:, upper:], adjoint[upper:], out=columns[:, self.size - lower :])
         if self.has_both_signs:
-            torch.mul(slope[:, upper], self.positive.conj() * self.counted, out=columns[:, upper])
+            torch.mul(slope[:, upper], self.positive.conj() * self.share, out=columns[:, upper])
         return columns
 
 
 @lru_cache(maxsize=64)
 def _shift(size: int, box_size: int, first: int, dtype: torch.dtype, device: torch.device) -> Complex[Tensor, " k"]:
-    """What moves the origin of transforms along one axis from a grid's first point to its middle, scaled to a box."""
+    """What moves the origin of transforms along an axis by ``first`` points back, scaled from a grid to a box."""
     frequency = torch.fft.fftfreq(box_size, d=1 / box_size, dtype=torch.float64)
     angle = -2 * math.pi * first / size * frequency
     return torch.polar(torch.full_like(angle, box_size / size), angle).to(device, dtype.to_complex())

@@ -92,8 +92,8 @@ def _add_plane(grid, start, stride, n_rows, length, along_x, along_y, first_row,
 
 @_compiled
 @no_type_check
-def _spread(images, coordinates, weights, sigma, half_width, size, rows):
-    """Add all Gaussians to the rows of images (image, y, x) that are asked for; ``size`` without padding along x."""
+def _spread(images, coordinates, weights, sigma, half_width, n_columns, rows):
+    """Add all Gaussians to the rows of images (image, y, x) that are asked for; columns beyond are padding."""
     _, height, stride = images.shape
     grid = images.reshape(-1)
     table = _table(half_width.max(), images.dtype)
@@ -105,9 +105,9 @@ def _spread(images, coordinates, weights, sigma, half_width, size, rows):
             if sigma[g] != width:
                 width, sharpness = np.float64(sigma[g]), 1 / np.float64(sigma[g]) ** 2
                 _tabulate(table, reach, sharpness)
-            x, x_offset = _place(coordinates[image, g, 0], size)
+            x, x_offset = _place(coordinates[image, g, 0], n_columns)
             y, y_offset = _place(coordinates[image, g, 1], height)
-            if x + reach < 0 or x - reach >= size or y + reach < rows[0] or y - reach >= rows[1]:
+            if x + reach < 0 or x - reach >= n_columns or y + reach < rows[0] or y - reach >= rows[1]:
                 continue
             length = _padded(2 * reach + 1)
             left, top, bottom = (
@@ -200,7 +200,9 @@ def _add_moments(values, distances, length):
 
 @_compiled
 @no_type_check
-def _gather(slopes, coordinates, weights, sigma, half_width, size, gaussians, to_coordinates, to_weights, to_sigma):
+def _gather(
+    slopes, coordinates, weights, sigma, half_width, n_columns, gaussians, to_coordinates, to_weights, to_sigma
+):
     """Gradients of the Gaussians that are asked for, from those of images (image, y, x), per image."""
     _, height, stride = slopes.shape
     grid = slopes.reshape(-1)
@@ -214,9 +216,9 @@ def _gather(slopes, coordinates, weights, sigma, half_width, size, gaussians, to
             if sigma[g] != width:
                 width, sharpness = np.float64(sigma[g]), 1 / np.float64(sigma[g]) ** 2
                 _tabulate(table, reach, sharpness)
-            x, x_offset = _place(coordinates[image, g, 0], size)
+            x, x_offset = _place(coordinates[image, g, 0], n_columns)
             y, y_offset = _place(coordinates[image, g, 1], height)
-            if x + reach < 0 or x - reach >= size or y + reach < 0 or y - reach >= height:
+            if x + reach < 0 or x - reach >= n_columns or y + reach < 0 or y - reach >= height:
                 continue
             length = _padded(2 * reach + 1)
             left, top, bottom = max(0, min(x - reach, stride - length)), max(y - reach, 0), min(y + reach + 1, height)

@@ -227,3 +227,10 @@ def test_compiled_code_that_cannot_be_kept_is_compiled_all_the_same():
     names = {}
     exec("def successor(number):\n    return number + 1", names)
     assert spreading_numba._compiled(names["successor"])(1) == 2
+
+
+@pytest.mark.parametrize("width", [float("nan"), float("inf"), -1.0])
+def test_widths_that_mean_nothing_leave_the_grid_whole(width):
+    coordinates = torch.zeros(1, 2, 2)
+    first, height = spreading._filled_rows(coordinates, torch.tensor([width, width]), 24, 5.0)
+    assert -12 <= first and 1 <= height and first + height <= 12

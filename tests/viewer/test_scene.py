@@ -356,6 +356,17 @@ def test_a_cancelled_film_leaves_nothing(session, widget, wait_until, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_a_film_of_a_path_that_is_changed_ends_and_leaves_nothing(session, widget, wait_until, tmp_path):
+    counts = []
+    widget.recorder.progressed.connect(lambda done, _: counts.append(done))
+    widget.record(tmp_path / "film.gif")
+    wait_until(lambda: counts and counts[-1] >= 1)
+    session.set_path(session.path[::-1].copy(), "backwards")
+    wait_until(lambda: not widget.recorder.is_running)
+    assert "path was changed" in last_message() and not list(tmp_path.iterdir())
+    assert widget.record_button.text() == "Record…"
+
+
 def test_any_structure_can_be_shown(viewer, session, layers, wait_until, tmp_path):
     write_protein(tmp_path / "same.cif")
     layers.add_model(tmp_path / "same.cif")
