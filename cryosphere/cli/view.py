@@ -18,7 +18,7 @@ def command(run: Path, map_file: Path | None, quiet: bool) -> None:
 
     Click in the landscape for a conformation and its particle, draw a path to see the motion, draw around particles and
     export them. The posterior is computed first where the run has none; states and motions are those of 'analyze'.
-    Needs a screen and napari: pip install 'cryosphere[gui]'.
+    Needs a screen and napari: pip install '.[gui]' in a clone.
 
     \b
     Example:  cryosphere view run1

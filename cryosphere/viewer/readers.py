@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -17,6 +17,9 @@ from cryosphere.io.structures import read_models, read_structure
 from cryosphere.particles.columns import source_columns
 from cryosphere.records import Structure
 from cryosphere.runs.layout import RunLayout
+
+if TYPE_CHECKING:
+    from cryosphere.viewer.window import RunWindow
 
 LayerData = tuple[Any, dict, str] | tuple[None]
 NO_LAYER: list[LayerData] = [(None,)]
@@ -280,8 +283,8 @@ def _show_flat() -> None:
         viewer.dims.ndisplay = 2
 
 
-def _show_right_handed() -> None:
-    """Show x, y, z as a right-handed frame, and light the surfaces that are about to be added."""
+def _show_right_handed(in_3d: bool = False) -> None:
+    """Show x, y, z as a right-handed frame, perhaps in 3-D at once; light the surfaces that are about to be added."""
     import napari
     from qtpy.QtCore import QTimer
 
@@ -294,11 +297,25 @@ def _show_right_handed() -> None:
     before = set(viewer.layers)
 
     def light() -> None:
+        if in_3d and viewer.layers:
+            viewer.dims.ndisplay = 3
         for layer in viewer.layers:
             if isinstance(layer, napari.layers.Surface) and layer not in before:
                 light_surface(viewer, layer)
 
     QTimer.singleShot(0, light)
+
+
+def _opened_run() -> RunWindow | None:
+    """The run that is open in the current window."""
+    import napari
+
+    viewer = napari.current_viewer()
+    if viewer is None:
+        return None
+    from cryosphere.viewer.window import opened_run
+
+    return opened_run(viewer)
 
 
 def _space(*scale: float) -> dict[str, Any]:
@@ -308,6 +325,8 @@ def _space(*scale: float) -> dict[str, Any]:
 def read_map(path: Path) -> list[LayerData]:
     """A map in its place: axes z y x, pixel size as scale, origin as translation, Å; one section is an image.
 
+    Where a run is open it becomes that run's map.
+
     Raises
     ------
     InputError
@@ -315,6 +334,10 @@ def read_map(path: Path) -> list[LayerData]:
     """
     if read_header(path).n_images == 1:
         return read_stack(path)
+    opened = _opened_run()
+    if opened is not None:
+        opened.layers.set_map(path)
+        return NO_LAYER
     density = read_volume(path)
     volume = density.volume
     low, high = float(volume.min()), float(volume.max())
@@ -344,7 +367,7 @@ def read_tubes(path: Path) -> list[LayerData]:
     """
     from cryosphere.viewer.widgets.notices import show_info
 
-    _show_right_handed()
+    _show_right_handed(in_3d=True)
     try:
         models = read_models(path)
     except InputError as error:

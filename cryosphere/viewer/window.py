@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from html import escape
 from pathlib import Path
 
 import napari
 from qtpy.QtCore import QEvent, QObject, Qt, QTimer
 from qtpy.QtGui import QKeySequence, QShortcut
-from qtpy.QtWidgets import QFileDialog, QLabel, QPushButton, QScrollArea, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QFileDialog, QLabel, QMessageBox, QPushButton, QScrollArea, QVBoxLayout, QWidget
 
 from cryosphere.runs.run import Run
 from cryosphere.viewer.layers import SceneLayers
@@ -95,8 +96,14 @@ class RunWindow(QObject):
         return {**keys, "F1": (self.tell_keys, "these keys")}
 
     def tell_keys(self) -> None:
-        """Show what the keys do."""
-        show_info("\n".join(f"{key}: {text}" for key, (_, text) in self.keys.items()))
+        """Show what the keys do, in a window of its own that can stay open."""
+        rows = [
+            f"<tr><td><b>{escape(key)}</b>&nbsp;&nbsp;</td><td>{text}</td></tr>" for key, (_, text) in self.keys.items()
+        ]
+        box = QMessageBox(QMessageBox.Icon.NoIcon, "Keys", f"<table>{''.join(rows)}</table>", parent=self._main)
+        box.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
+        box.setModal(False)
+        box.show()
 
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:
         """Stop all work when the main window goes away."""

@@ -193,6 +193,7 @@ def test_paths_from_the_list(explorer, session, settle):
     for number, box in enumerate(([[-1.5, -0.6], [-1, 0], [-0.6, 0.6]], [[0.4, -0.6], [1, 0], [1.5, 0.6]]), start=1):
         drag(explorer, box)
         settle(lambda number=number: len(session.selections) == number)
+    assert explorer.path.first.currentText() != explorer.path.last.currentText()
     explorer.path.first.setCurrentText("selection 1")
     explorer.path.last.setCurrentText("selection 2")
     explorer.set_path("between …")

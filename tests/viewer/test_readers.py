@@ -261,7 +261,7 @@ def test_further_models_are_hidden_layers(tmp_path, protein, told):
     assert told() == ["many.cif has 24 models; the first 21 are layers, all but the first hidden."]
 
 
-def test_layers_open_in_a_window_together(tmp_path, protein, make_stack, viewer):
+def test_layers_open_in_a_window_together(tmp_path, protein, make_stack, viewer, wait_until):
     pytest.importorskip("cryosphere.viewer.tube")
     make_stack(tmp_path / "stack.mrcs", n_images=5)
     from napari.layers import Layer
@@ -273,6 +273,7 @@ def test_layers_open_in_a_window_together(tmp_path, protein, make_stack, viewer)
     assert viewer.dims.ndisplay == 2
     viewer.dims.set_current_step(0, 3)
     assert not (viewer.screenshot(canvas_only=True, flash=False) == 0).all()
+    wait_until(lambda: viewer.dims.ndisplay == 3)  # what a tube is for
 
 
 def test_a_table_of_another_kind_is_refused(tmp_path, write_star, told):

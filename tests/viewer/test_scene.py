@@ -346,6 +346,21 @@ def test_the_path_is_recorded(viewer, session, layers, widget, wait_until, tmp_p
         widget.record(path)
 
 
+def test_the_mouse_chooses_a_film_and_a_map(layers, widget, wait_until, tmp_path, map_file, monkeypatch):
+    from qtpy.QtCore import Qt
+    from qtpy.QtTest import QTest
+    from qtpy.QtWidgets import QFileDialog
+
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_, **__: (str(tmp_path / "film.gif"), ""))
+    monkeypatch.setattr(QFileDialog, "getOpenFileName", lambda *_, **__: (str(map_file), ""))
+    QTest.mouseClick(widget.record_button, Qt.MouseButton.LeftButton)
+    assert widget.recorder.is_running
+    QTest.mouseClick(widget.record_button, Qt.MouseButton.LeftButton)
+    wait_until(lambda: not widget.recorder.is_running)
+    QTest.mouseClick(widget.map_button, Qt.MouseButton.LeftButton)
+    wait_until(lambda: layers.is_shown("map"))
+
+
 def test_a_cancelled_film_leaves_nothing(session, widget, wait_until, tmp_path):
     counts = []
     widget.recorder.progressed.connect(lambda done, _: counts.append(done))

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from cryosphere.errors import RunError
+from cryosphere.io.mrc import write_volume
 from cryosphere.runs.layout import RunLayout
 from tests.run_factory import make_run, write_protein
 
@@ -58,6 +59,8 @@ def test_a_second_run_takes_the_place_of_the_first(open_run, viewer, analysed_fo
 
 
 def test_every_key_does_something_and_is_told(open_run, analysed_folder, viewer, messages):
+    from qtpy.QtWidgets import QMessageBox
+
     opened = open_run(analysed_folder)
     shortcuts = dict(zip(opened.keys, opened._shortcuts, strict=True))
     texts = [text for _, text in opened.keys.values()]
@@ -79,7 +82,10 @@ def test_every_key_does_something_and_is_told(open_run, analysed_folder, viewer,
     shortcuts["Shift+M"].activated.emit()
     assert messages()[-1] == "There is no map to show; choose the file of one first."
     shortcuts["F1"].activated.emit()
-    assert all(f"{key}: {text}" in messages()[-1] for key, (_, text) in opened.keys.items())
+    (box,) = opened._main.findChildren(QMessageBox)
+    assert box.isVisible() and not box.isModal()
+    assert all(f"<b>{key}</b>" in box.text() and text in box.text() for key, (_, text) in opened.keys.items())
+    box.close()
 
 
 @pytest.mark.parametrize("case", ["no run", "no posterior", "another structure", "newer", "damaged"])
@@ -209,6 +215,23 @@ def test_missing_stacks_are_told(open_run, analysed_folder, messages):
     opened = open_run(analysed_folder)
     told = [message for message in messages() if "particle images cannot be shown" in message]
     assert len(told) == 1 and str(opened.session.missing_images) in told[0]
+
+
+def test_a_run_is_shown_in_three_dimensions_in_any_window(open_run, analysed_folder, viewer, wait_until):
+    viewer.dims.ndisplay = 2
+    open_run(analysed_folder)
+    wait_until(lambda: viewer.dims.ndisplay == 3)
+
+
+def test_a_map_that_is_opened_beside_a_run_is_its_map(open_run, analysed_folder, tmp_path, wait_until):
+    from cryosphere.viewer.readers import read_map
+
+    opened = open_run(analysed_folder)
+    volume = np.zeros((24, 24, 24), dtype=np.float32)
+    volume[8:16, 8:16, 8:16] = 1.0
+    write_volume(tmp_path / "map.mrc", volume, 4.0)
+    assert read_map(tmp_path / "map.mrc") == [(None,)]
+    wait_until(lambda: opened.layers.is_shown("map"))
 
 
 def test_windows_of_a_run_look_again_for_its_images(open_run, analysed_folder, copied):

@@ -82,9 +82,12 @@ class LayerStack:
             self.viewer.layers.remove(former)
         above = [other for name, other in self._layers.items() if ORDER.index(name) > ORDER.index(part)]
         places = [self.viewer.layers.index(other) for other in above]
+        is_first = not self._layers
         self._layers[part] = layer
         chosen = set(self.viewer.layers.selection)
         self.viewer.layers.insert(min(places, default=len(self.viewer.layers)), layer)
+        if is_first:
+            self.viewer.dims.ndisplay = 3  # napari cannot while nothing is there
         if isinstance(layer, Surface):
             _keep_program(self.viewer, layer)
             light_surface(self.viewer, layer)

@@ -34,6 +34,8 @@ from cryosphere.viewer.widgets.workers import Latest
 # What is done beside the window; of each kind the newest request wins.
 _WORKS = ("plane", "colours", "selection", "places", "names")
 _WHOSE_MISTAKE = (CryosphereError, OSError, MemoryError)
+# Pixels that a note's lines are wrapped to at least.
+_NOTE_WIDTH = 400
 
 
 class ExplorerWidget(QWidget):
@@ -198,6 +200,8 @@ class ExplorerWidget(QWidget):
         notes = [note for note in (*self.session.notes, self._note_of_file) if note]
         self.notes.setText("\n".join(notes))
         self.notes.setVisible(bool(notes))
+        # Panels do not make room for wrapped lines by themselves.
+        self.notes.setMinimumHeight(self.notes.heightForWidth(max(self.width(), _NOTE_WIDTH)) if notes else 0)
 
     def set_axes(self, x: str, y: str) -> None:
         """Show other axes, measured beside the window if need be; of a name that means nothing the user is told."""
@@ -321,7 +325,7 @@ class ExplorerWidget(QWidget):
             self.session.add_selection(replace(new, name=self.session.new_name()))
             return
         both = current.chosen | new.chosen if how == "add" else current.chosen & ~new.chosen
-        word = "and" if how == "add" else "without"
+        word = "or" if how == "add" else "without"
         self.session.add_selection(ChosenParticles(current.name, both, f"{current.how} {word} {new.how}"))
 
     def _follow_selections(self) -> None:

@@ -82,6 +82,8 @@ class PathChooser(QWidget):
             chooser.clear()
             chooser.addItems(names)
             chooser.setCurrentIndex(min(kept, len(names) - 1))
+        if self.first.currentText() == self.last.currentText():
+            self.last.setCurrentText(next((name for name in reversed(names) if name != self.first.currentText()), ""))
 
     def use_line(self, plane: Plane, points: Float[np.ndarray, "point 2"]) -> None:
         """Make a line drawn in a plane the path."""

@@ -75,7 +75,7 @@ class SceneWidget(QWidget):
         for name in TINTS:
             self.tint.addItem(TINT_LABELS[name], name)
         self.tint.setToolTip("What the colours of the tube stand for.")
-        self.tint.activated.connect(plainly(lambda _: self._choose_tint()))
+        self.tint.activated.connect(plainly(lambda *_: self._choose_tint()))
         self.legend = LegendView(self.layers.legend)
         self.radius = QDoubleSpinBox()
         self.radius.setRange(0.1, 10.0)
@@ -120,7 +120,7 @@ class SceneWidget(QWidget):
         group, layout = _group("Map")
         self.map_button = QPushButton("Choose a map…")
         self.map_button.setToolTip("Choose the map (.mrc, .map) that the nominal structure was placed in.")
-        self.map_button.clicked.connect(plainly(lambda _: self.choose_map()))
+        self.map_button.clicked.connect(plainly(lambda *_: self.choose_map()))
         self.rendering = _choice({"iso": "surface", "mip": "projection"}, self.layers.set_rendering)
         self.rendering.setToolTip("A surface at the level, or the largest values along the line of sight (slower).")
         self.level = QSlider(Qt.Orientation.Horizontal)
@@ -150,7 +150,7 @@ class SceneWidget(QWidget):
         self.forth_and_back.setToolTip("Go back to the start, so that the film can be repeated without a jump.")
         self.record_button = QPushButton("Record…")
         self.record_button.setToolTip("Choose a name, and record the path as the canvas shows it; again to cancel.")
-        self.record_button.clicked.connect(plainly(lambda _: self.record()))
+        self.record_button.clicked.connect(plainly(lambda *_: self.record()))
         self.progress = QProgressBar()
         self.progress.setVisible(False)
         self.progress.setToolTip("Frames that are recorded.")
@@ -290,5 +290,5 @@ def _choice(labels: dict[str, str], chosen: object) -> QComboBox:
     choice = _narrow()
     for key, label in labels.items():
         choice.addItem(label, key)
-    choice.activated.connect(plainly(lambda _: chosen(choice.currentData())))
+    choice.activated.connect(plainly(lambda *_: chosen(choice.currentData())))
     return choice
