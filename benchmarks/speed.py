@@ -10,7 +10,8 @@ The published program lives in an environment of its own, as both are called cry
     /tmp/reference/bin/pip install --no-deps cryosphere==0.6.1
 
 Both train on the same images (noise) and structure (helices), epoch by epoch in turns; the fastest epoch of each
-counts. Stages are timed one by one, the fastest of some calls; the epoch reads, steps and counts as training does.
+counts; OpenMP's threads of both wait as our command sets it. Stages are timed one by one, the fastest of some calls;
+the epoch reads, steps and counts as training does.
 """
 
 from __future__ import annotations

@@ -125,6 +125,7 @@ def test_a_lasso_selects_what_the_command_line_does(explorer, session, settle, t
     drag(explorer, box, Qt.KeyboardModifier.ShiftModifier)
     settle(lambda: session.selection.n_particles > made.n_particles)
     assert session.selection.chosen.tolist() == (made.chosen | inside).tolist()
+    assert session.selection.how.endswith(" without rectangle in pc1, pc2 or rectangle in pc1, pc2")
     assert list(session.selections) == ["selection 1"]
 
 
@@ -343,6 +344,7 @@ def test_a_note_of_missing_images_goes_when_they_come(open_explorer, session, tm
     explorer = open_explorer(session)
     settle(lambda: not explorer.is_busy)
     assert f"{session.missing_images}: missing" in explorer.notes.text() and explorer.notes.isVisible()
+    assert explorer.notes.height() >= explorer.notes.heightForWidth(explorer.notes.width())
     session.run.table = replace(session.run.table, stack_paths=(tmp_path,))
     session.images_changed.emit()
     assert "missing" not in explorer.notes.text()

@@ -222,7 +222,8 @@ def test_missing_images_are_said_and_the_numbers_stay(open_widget, analysed_fold
     assert "missing; averages of particles need the image stacks" in widget.panels.sentence
 
 
-def test_images_that_come_later_are_shown(open_widget, noiseless_folder, tmp_path, wait_until):
+@pytest.mark.parametrize("how", ["next particle", "told"])
+def test_images_that_come_later_are_shown(open_widget, noiseless_folder, tmp_path, wait_until, how):
     folder = shutil.copytree(noiseless_folder, tmp_path / "run")
     table = Run.load(folder).table
     save_table(folder / "particles.npz", replace(table, stack_paths=(tmp_path / "late.mrcs",)))
@@ -231,7 +232,10 @@ def test_images_that_come_later_are_shown(open_widget, noiseless_folder, tmp_pat
     wait_until(settled(widget))
     assert "late.mrcs: missing" in widget.panels.sentence
     shutil.copy(table.stack_paths[0], tmp_path / "late.mrcs")
-    widget.step(1)
+    if how == "told":
+        widget.session.images_changed.emit()
+    else:
+        widget.step(1)
     wait_until(settled(widget))
     assert widget.panels.sentence == "" and len(drawn(widget)[0]) == 3
     assert widget.pictures.compare(1).contrast == pytest.approx(GREY, rel=0.01)

@@ -220,7 +220,8 @@ def test_missing_stacks_are_told(open_run, analysed_folder, messages):
 def test_a_run_is_shown_in_three_dimensions_in_any_window(open_run, analysed_folder, viewer, wait_until):
     viewer.dims.ndisplay = 2
     open_run(analysed_folder)
-    wait_until(lambda: viewer.dims.ndisplay == 3)
+    wait_until(lambda: len(viewer.layers) > 0)
+    assert viewer.dims.ndisplay == 3
 
 
 def test_a_map_that_is_opened_beside_a_run_is_its_map(open_run, analysed_folder, tmp_path, wait_until):
