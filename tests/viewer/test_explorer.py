@@ -392,3 +392,18 @@ def test_closing_at_once(open_explorer, session):
     explorer.close_work()
     explorer.close()
     assert session.particle is None
+
+
+def test_a_path_between_groups_begins_with_two_different_ones(screen, session):
+    from cryosphere.viewer.session import ChosenParticles
+    from cryosphere.viewer.widgets.path_chooser import PathChooser
+    from tests.viewer.panels import application, drop
+
+    application()
+    chooser = PathChooser(session)
+    chooser.offer(["between …"], ["state 1"])
+    assert (chooser.first.currentText(), chooser.last.currentText()) == ("state 1", "state 1")
+    chosen = np.arange(session.n_particles) < 30
+    session.add_selection(ChosenParticles("mine", chosen, "by hand"))
+    assert (chooser.first.currentText(), chooser.last.currentText()) == ("state 1", "mine")
+    drop(chooser)
